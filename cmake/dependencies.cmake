@@ -1,0 +1,10 @@
+# Everything comes from Debian packages or the CUDA toolkit; nothing is downloaded here.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(dnnl REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(ZLIB REQUIRED)
+if(GRADFLOW_BUILD_APPS)
+  find_package(CLI11 REQUIRED)
+endif()
+find_path(GRADFLOW_RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)

@@ -1,0 +1,342 @@
+// Backend: the contract between the engine and a device's arithmetic.
+//
+// One abstract class, two implementations: the host (kernels/cpu, always there) and CUDA
+// (kernels/cuda, a shared module opened on demand). It knows pointers and sizes, no layers, no graph.
+//
+// Rules that hold for every call below, unless its comment says otherwise:
+//   * Pointers are device pointers of this backend (host pointers on the host backend), contiguous,
+//     row-major, channels last. They may have any alignment of their element type.
+//   * Lengths may be 0; then nothing is read or written (statistics stay untouched).
+//   * Work is queued on the backend's one stream in call order; the host backend runs it at once.
+//   * Arguments do not alias unless the comment says "may alias".
+//   * dtype is f32, or f64 on the host backend; anything else throws UserError.
+//   * Storage in dtype, arithmetic in f32 for f32 and f64 for f64; never fast-math; denormals stay.
+//   * Equal inputs give equal bits for the same backend, build and thread count; no float atomics.
+//   * Passing statistics sinks (`*_stats`, may be null) changes no bit of any other output. A sink
+//     points to one Stats in device memory and is ADDED to.
+//   * A backend is used by one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "gradflow/kernels/dtype.h"
+#include "gradflow/kernels/pointwise_ops.h"
+#include "gradflow/kernels/stats.h"
+
+namespace gradflow::kernels {
+
+struct DeviceInfo {
+  std::string name;       // "cpu" or "cuda:0"
+  std::string model;      // "AMD EPYC 9B14", "NVIDIA H100 80GB HBM3"
+  std::string libraries;  // "oneDNN 2.6.3, OpenMP 2 threads" or "CUDA 13.0, cuBLAS 13.0, driver 580.65"
+  std::string precision;  // "f32 (no TF32, no fast-math)"
+  std::size_t memory_bytes = 0;
+  int threads = 1;        // host threads, or multiprocessors
+};
+
+// ---------------------------------------------------------------------------------- matrix product
+// y[m,n] = op(a) * op(b) (+ bias[n])  or, with accumulate, y += op(a) * op(b).
+// op(a) is m x k: a is stored [m,k], or [k,m] if transpose_a. op(b) is k x n: stored [k,n], or [n,k]
+// if transpose_b. bias and accumulate exclude each other. m, n or k may be 0 (k = 0 gives zeros or
+// the bias). y aliases nothing.
+struct MatmulDesc {
+  DType dtype = DType::f32;
+  std::int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false;
+  bool accumulate = false;
+  bool bias = false;
+  bool operator==(const MatmulDesc&) const = default;
+};
+
+// A matrix product prepared once and run often; stateless between runs, valid while its backend is.
+class Matmul {
+ public:
+  virtual ~Matmul() = default;
+  virtual std::size_t workspace_bytes() const noexcept = 0;
+  // bias is null unless the description asked for one; workspace may be null if 0 bytes are needed.
+  virtual void run(const void* a, const void* b, const void* bias, void* y, void* workspace) = 0;
+};
+
+// --------------------------------------------------------------------------------- pointwise layers
+struct PointwiseForward {  // y = op(x); y may alias x
+  PointwiseId op{};
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* x = nullptr;
+  void* y = nullptr;
+  Stats* x_stats = nullptr;
+  Stats* y_stats = nullptr;  // also counts saturated outputs
+};
+
+struct PointwiseBackward {  // dx = or += op'(.) * dy; with overwrite, dx may alias dy
+  PointwiseId op{};
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* saved = nullptr;  // x or y, as PointwiseInfo::saves says
+  const void* dy = nullptr;
+  void* dx = nullptr;
+  GradMode mode = GradMode::overwrite;
+  Stats* dy_stats = nullptr;
+  Stats* dx_stats = nullptr;
+};
+
+// Gates of a residual addition, four floats in device memory. 1 is the ordinary network; 0 removes a
+// path. Forward and backward are separate so that a path can be cut in one direction only.
+struct Gates {
+  float forward_skip = 1, forward_branch = 1, backward_skip = 1, backward_branch = 1;
+};
+
+struct ResidualForward {  // y = forward_skip * skip + (forward_branch * scale) * branch
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* skip = nullptr;
+  const void* branch = nullptr;
+  void* y = nullptr;  // may alias skip or branch
+  const Gates* gates = nullptr;
+  double scale = 1;
+  Stats* y_stats = nullptr;
+};
+
+struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (backward_branch*scale) * dy
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* dy = nullptr;
+  void* dskip = nullptr;  // may alias dy (with overwrite); dskip and dbranch differ
+  GradMode skip_mode = GradMode::overwrite;
+  void* dbranch = nullptr;  // may alias dy (with overwrite) if dskip does not
+  GradMode branch_mode = GradMode::overwrite;
+  const Gates* gates = nullptr;
+  double scale = 1;
+  Stats* dy_stats = nullptr;
+};
+
+// ------------------------------------------------------------------------------ batch normalization
+// Over the last dimension of x[rows, channels]; convolutions pass rows = N*H*W.
+//   y = scale * (x - mean) * inv_std + shift,  inv_std = 1/sqrt(var + epsilon), var biased.
+// Means and variances are accumulated in f64 (host) or compensated; two passes, never E[x^2]-E[x]^2.
+struct BatchNormForward {
+  DType dtype = DType::f32;
+  std::size_t rows = 0, channels = 0;
+  const void* x = nullptr;
+  void* y = nullptr;                 // may alias x only when nobody reads x later (backward reads x)
+  const void* scale = nullptr;       // [channels]; null means 1
+  const void* shift = nullptr;       // [channels]; null means 0
+  void* mean = nullptr;              // [channels] out in training (saved for backward)
+  void* inv_std = nullptr;           // [channels] out in training
+  void* running_mean = nullptr;      // [channels] updated in training, read otherwise
+  void* running_variance = nullptr;  // same; the unbiased variance is what is averaged in
+  double momentum = 0.1;             // running = (1 - momentum) * running + momentum * batch
+  double epsilon = 1e-5;
+  bool training = true;
+};
+
+struct BatchNormBackward {  // training mode: the batch statistics depend on x
+  DType dtype = DType::f32;
+  std::size_t rows = 0, channels = 0;
+  const void* x = nullptr;
+  const void* dy = nullptr;
+  const void* scale = nullptr;
+  const void* mean = nullptr;
+  const void* inv_std = nullptr;
+  void* dx = nullptr;  // may alias dy with overwrite
+  GradMode dx_mode = GradMode::overwrite;
+  void* dscale = nullptr;  // null if there is no affine part
+  void* dshift = nullptr;
+  GradMode parameter_mode = GradMode::overwrite;
+};
+
+// --------------------------------------------------------------------------- reductions and the loss
+struct ColumnSum {  // y[columns] (=|+=) sum over rows of x[rows, columns]; bias gradients
+  DType dtype = DType::f32;
+  std::size_t rows = 0, columns = 0;
+  const void* x = nullptr;
+  void* y = nullptr;
+  GradMode mode = GradMode::overwrite;
+};
+
+// In device memory, ADDED to by every loss launch and by nothing else.
+struct LossResult {
+  double loss_sum = 0;         // sum over rows of -log softmax(logits)[label]
+  std::uint64_t rows = 0;
+  std::uint64_t correct = 0;   // rows whose largest logit is the label's (ties: lowest index wins;
+                               // a row holding NaN is never correct)
+};
+
+struct SoftmaxCrossEntropy {  // stable: log-sum-exp with the row maximum taken out
+  DType dtype = DType::f32;
+  std::size_t rows = 0, classes = 0;
+  const void* logits = nullptr;         // [rows, classes]
+  const std::int32_t* labels = nullptr; // [rows], each in [0, classes)
+  void* dlogits = nullptr;              // (softmax - onehot)/rows, the gradient of the mean loss; null
+                                        // in evaluation. May alias logits.
+  LossResult* result = nullptr;
+};
+
+// ------------------------------------------------------------------------------------------- probes
+struct StatsOf {  // adds the statistics of x to *out; `op` decides what counts as saturated
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* x = nullptr;
+  PointwiseId op = PointwiseId::identity;
+  Stats* out = nullptr;
+};
+
+struct DifferenceStats {  // statistics of (a - b), formed in f64; *dot += sum b*(a - b). a = total
+  DType dtype = DType::f32;  // gradient, b = the part that came by the skip: splits a residual gradient
+  std::size_t n = 0;
+  const void* a = nullptr;
+  const void* b = nullptr;
+  Stats* difference = nullptr;
+  double* dot = nullptr;
+};
+
+struct ExponentHistogram {  // bins[kExponentBins] += counts
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* x = nullptr;
+  std::uint64_t* bins = nullptr;
+};
+
+struct MarkAlive {  // alive[c] |= any row of y[rows, columns] with y[r,c] > 0 (NaN counts as alive)
+  DType dtype = DType::f32;
+  std::size_t rows = 0, columns = 0;
+  const void* y = nullptr;
+  std::uint8_t* alive = nullptr;
+};
+
+// ------------------------------------------------------------------------------------------- batches
+struct GatherBatch {  // x[b,f] = (images[indices[b],f]/255 - mean) * inv_std; y[b] = labels[indices[b]]
+  DType dtype = DType::f32;
+  std::size_t batch = 0, features = 0;
+  const std::uint8_t* images = nullptr;
+  const std::uint8_t* labels = nullptr;
+  const std::int32_t* indices = nullptr;
+  float mean = 0, inv_std = 1;
+  void* x = nullptr;
+  std::int32_t* y = nullptr;
+};
+
+// ------------------------------------------------------------------------------------------ optimizers
+// Lies in device memory, so that a recorded step sees new values without being recorded again.
+struct OptimizerScalars {
+  float learning_rate = 0;
+  float weight_decay = 0;
+  float momentum = 0;         // SGD
+  float beta1 = 0, beta2 = 0; // Adam, AdamW
+  float epsilon = 0;
+  float bias_correction1 = 1; // 1 - beta1^t
+  float bias_correction2 = 1; // 1 - beta2^t
+};
+
+enum class OptimizerKind : std::uint8_t {
+  sgd,       // g = dw + wd*w; m = momentum*m + g; w -= lr*m          (first_moment null if momentum 0)
+  nesterov,  // g, m as above; w -= lr*(g + momentum*m)
+  adam,      // g = dw + wd*w; Kingma & Ba 2015 with bias correction; w -= lr*mhat/(sqrt(vhat)+eps)
+  adamw,     // w -= lr*wd*w first, decay kept out of g; Loshchilov & Hutter 2019
+};
+
+struct UpdateSlice {  // one parameter tensor
+  std::size_t n = 0;
+  void* w = nullptr;
+  const void* dw = nullptr;
+  void* first_moment = nullptr;   // momentum buffer or m; zeros at the start
+  void* second_moment = nullptr;  // Adam's v
+  bool decay = true;              // false: weight_decay is taken as 0 for this tensor
+  Stats* w_stats = nullptr;       // of w before the update
+  Stats* dw_stats = nullptr;
+  Stats* update_stats = nullptr;  // of w_after - w_before (what was stored, rounding included)
+};
+
+struct UpdateDesc {
+  OptimizerKind kind = OptimizerKind::sgd;
+  DType dtype = DType::f32;
+  const OptimizerScalars* scalars = nullptr;
+};
+
+// Updates of one or many tensors, prepared once (one launch on CUDA), run every step.
+class Update {
+ public:
+  virtual ~Update() = default;
+  virtual void run() = 0;
+};
+
+// A sequence of launches recorded once and replayed (a CUDA graph).
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+// --------------------------------------------------------------------------------------- the backend
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const DeviceInfo& info() const noexcept = 0;
+  virtual bool supports(DType dtype) const noexcept = 0;
+  virtual bool is_host() const noexcept = 0;  // device pointers may be read by the CPU
+
+  // Memory. allocate: 256-byte aligned, uninitialized; throws UserError naming the bytes asked for and
+  // available when there is not enough. allocate(0) returns null; deallocate(null) does nothing.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void deallocate(void* pointer) noexcept = 0;
+  virtual void copy_in(void* device, const void* host, std::size_t bytes) = 0;   // host reusable on return
+  virtual void copy_out(void* host, const void* device, std::size_t bytes) = 0;  // waits for the stream
+  virtual void copy(void* to, const void* from, std::size_t bytes) = 0;          // device to device, queued
+  virtual void zero(void* pointer, std::size_t bytes) = 0;                       // queued
+  virtual void fill(DType dtype, void* pointer, std::size_t n, double value) = 0;  // queued
+  virtual void synchronize() = 0;  // waits; reports an error of any launch before it
+
+  // Records what `launches` queues. Null where recording gains nothing (the host): the caller then
+  // keeps calling the launches itself. Nothing is executed while recording.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& launches) = 0;
+
+  // Names the launches that follow in profilers (NVTX range); `name` must outlive the process or be
+  // unchanged until range_end. Free when no profiler is attached.
+  virtual void range_begin(const char* name) noexcept = 0;
+  virtual void range_end() noexcept = 0;
+
+  // Equal descriptions share one prepared product.
+  virtual std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) = 0;
+  virtual std::unique_ptr<Update> prepare_update(const UpdateDesc& desc,
+                                                 std::span<const UpdateSlice> slices) = 0;
+
+  virtual void pointwise_forward(const PointwiseForward& a) = 0;
+  virtual void pointwise_backward(const PointwiseBackward& a) = 0;
+  virtual void residual_forward(const ResidualForward& a) = 0;
+  virtual void residual_backward(const ResidualBackward& a) = 0;
+  virtual void batch_norm_forward(const BatchNormForward& a) = 0;
+  virtual void batch_norm_backward(const BatchNormBackward& a) = 0;
+  virtual void column_sum(const ColumnSum& a) = 0;
+  virtual void softmax_cross_entropy(const SoftmaxCrossEntropy& a) = 0;
+  virtual void stats(const StatsOf& a) = 0;
+  virtual void difference_stats(const DifferenceStats& a) = 0;
+  virtual void exponent_histogram(const ExponentHistogram& a) = 0;
+  virtual void mark_alive(const MarkAlive& a) = 0;
+  virtual void gather_batch(const GatherBatch& a) = 0;
+};
+
+// The host backend. threads = 0: as many as OpenMP would use.
+std::unique_ptr<Backend> open_cpu(int threads = 0);
+
+// Number of usable CUDA devices; 0 with the reason in *reason (no module, no driver, driver too old...).
+int cuda_device_count(std::string* reason);
+
+// Opens cuda:ordinal; throws UserError "no CUDA device: <reason>" when that is not possible.
+std::unique_ptr<Backend> open_cuda(int ordinal);
+
+// What the CUDA module exports (extern "C"); internal to the loader, listed here because both sides
+// must agree. `error` receives a NUL-terminated reason. Version changes whenever this header does.
+inline constexpr int kBackendInterfaceVersion = 1;
+using CudaCountFunction = int (*)(int interface_version, char* error, std::size_t error_size);
+using CudaOpenFunction = Backend* (*)(int interface_version, int ordinal, char* error,
+                                      std::size_t error_size);
+inline constexpr const char* kCudaCountSymbol = "gradflow_cuda_device_count";
+inline constexpr const char* kCudaOpenSymbol = "gradflow_cuda_open";
+
+}  // namespace gradflow::kernels
