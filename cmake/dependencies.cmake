@@ -6,5 +6,9 @@ find_package(nlohmann_json REQUIRED)
 find_package(ZLIB REQUIRED)
 if(GRADFLOW_BUILD_APPS)
   find_package(CLI11 REQUIRED)
+  # The minified bundle that also runs without a module loader: Chart.js 3 (Debian 12), then 4.
+  find_file(GRADFLOW_CHART_JS NAMES chart.min.js chart.umd.js REQUIRED
+    PATHS /usr/share/javascript/chart.js /usr/share/nodejs/chart.js/dist
+    DOC "Chart.js (package libjs-chart.js), put into the program for its report")
 endif()
 find_path(GRADFLOW_RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)
