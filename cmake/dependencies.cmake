@@ -1,6 +1,8 @@
 # Everything comes from Debian packages or the CUDA toolkit; nothing is downloaded here.
+list(PREPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
+set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)  # whoever adds this folder to a project links these, too
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-find_package(dnnl REQUIRED)
+find_package(DNNL 2.6 REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(ZLIB REQUIRED)
