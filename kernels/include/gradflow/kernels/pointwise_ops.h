@@ -90,6 +90,10 @@ template <class... Ops> struct OpList {
 
 using All = OpList<Identity, Relu, Tanh, Sigmoid>;
 
+// The same list for the preprocessor, which alone can paste a name: CUDA kernels are extern "C", so that
+// a profiler shows `relu_forward_f32`. The kernels assert that both lists have the same length.
+#define GRADFLOW_POINTWISE_OPS(X) X(Identity, linear) X(Relu, relu) X(Tanh, tanh) X(Sigmoid, sigmoid)
+
 }  // namespace ops
 
 struct PointwiseInfo {
