@@ -1,0 +1,147 @@
+// The host behind the Backend interface: memory, facts about the machine, and forwarding.
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <unordered_map>
+
+#include "functions.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow::kernels {
+namespace cpu {
+
+void require_real(DType dtype) {
+  if (dtype != DType::f32 && dtype != DType::f64)
+    throw UserError(fmt::format("the host computes in f32 or f64, not in {}", name_of(dtype)));
+}
+
+namespace {
+
+// The value after "key<spaces>:" in a file like /proc/cpuinfo; empty if absent.
+std::string proc_value(const char* file, std::string_view key) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (line.compare(0, key.size(), key) != 0) continue;
+    const std::size_t colon = line.find(':');
+    const std::size_t from = colon == std::string::npos ? colon : line.find_first_not_of(" \t", colon + 1);
+    if (from != std::string::npos) return line.substr(from);
+  }
+  return {};
+}
+
+std::size_t memory_kib(std::string_view key) {
+  const std::string value = proc_value("/proc/meminfo", key);
+  return value.empty() ? 0 : std::strtoull(value.c_str(), nullptr, 10);
+}
+
+struct HashMatmul {
+  std::size_t operator()(const MatmulDesc& d) const noexcept {
+    std::size_t h = static_cast<std::size_t>(d.dtype);
+    for (std::size_t v : {static_cast<std::size_t>(d.m), static_cast<std::size_t>(d.n),
+                          static_cast<std::size_t>(d.k), std::size_t{d.transpose_a},
+                          std::size_t{d.transpose_b}, std::size_t{d.accumulate}, std::size_t{d.bias}})
+      h = h * 0x9e3779b97f4a7c15u + v + (h >> 29);
+    return h;
+  }
+};
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads) {
+    context_.threads = threads > 0 ? threads : omp_get_max_threads();
+    vendor_ = VendorMatmul::open(context_.threads);
+    info_.name = "cpu";
+    info_.model = proc_value("/proc/cpuinfo", "model name");
+    if (info_.model.empty()) info_.model = "unknown processor";
+    info_.libraries = fmt::format("{}, OpenMP {} thread{}", VendorMatmul::version(), context_.threads,
+                                  context_.threads == 1 ? "" : "s");
+    info_.precision = "f32 (no fast-math, denormals kept), f64";
+    info_.memory_bytes = memory_kib("MemTotal") * 1024;
+    info_.threads = context_.threads;
+  }
+
+  const DeviceInfo& info() const noexcept override { return info_; }
+  bool supports(DType dtype) const noexcept override { return dtype == DType::f32 || dtype == DType::f64; }
+  bool is_host() const noexcept override { return true; }
+
+  void* allocate(std::size_t bytes) override {
+    if (bytes == 0) return nullptr;
+    // The kernel hands out more memory than there is and ends the process later, when it is touched.
+    const std::size_t available = (memory_kib("MemAvailable") + memory_kib("SwapFree")) * 1024;
+    void* p = nullptr;
+    if (bytes <= PTRDIFF_MAX && (available == 0 || bytes <= available))
+      p = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    if (!p)
+      throw UserError(
+          fmt::format("not enough memory on cpu: {} bytes asked for, {} available", bytes, available));
+    return p;
+  }
+  void deallocate(void* pointer) noexcept override { std::free(pointer); }
+  void copy_in(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }
+  void copy_out(void* host, const void* device, std::size_t bytes) override { copy(host, device, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (bytes) std::memcpy(to, from, bytes);
+  }
+  void zero(void* pointer, std::size_t bytes) override {
+    if (bytes) std::memset(pointer, 0, bytes);
+  }
+  void fill(DType dtype, void* pointer, std::size_t n, double value) override {
+    cpu::fill(context_, dtype, pointer, n, value);
+  }
+  void synchronize() override {}
+  std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
+  void range_begin(const char*) noexcept override {}
+  void range_end() noexcept override {}
+
+  std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override {
+    require_real(desc.dtype);
+    if (desc.m < 0 || desc.n < 0 || desc.k < 0)
+      throw InternalError(fmt::format("matrix product of negative size {}x{}x{}", desc.m, desc.n, desc.k));
+    if (desc.bias && desc.accumulate)
+      throw InternalError("a matrix product cannot both add a bias and accumulate");
+    std::shared_ptr<Matmul>& slot = matmuls_[desc];
+    if (!slot) slot = desc.dtype == DType::f64 ? make_matmul_f64(context_, desc) : vendor_->prepare(desc);
+    return slot;
+  }
+  std::unique_ptr<Update> prepare_update(const UpdateDesc& desc,
+                                         std::span<const UpdateSlice> slices) override {
+    return make_update(context_, desc, slices);
+  }
+
+  void pointwise_forward(const PointwiseForward& a) override { cpu::pointwise_forward(context_, a); }
+  void pointwise_backward(const PointwiseBackward& a) override { cpu::pointwise_backward(context_, a); }
+  void residual_forward(const ResidualForward& a) override { cpu::residual_forward(context_, a); }
+  void residual_backward(const ResidualBackward& a) override { cpu::residual_backward(context_, a); }
+  void batch_norm_forward(const BatchNormForward& a) override { cpu::batch_norm_forward(context_, a); }
+  void batch_norm_backward(const BatchNormBackward& a) override { cpu::batch_norm_backward(context_, a); }
+  void column_sum(const ColumnSum& a) override { cpu::column_sum(context_, a); }
+  void softmax_cross_entropy(const SoftmaxCrossEntropy& a) override {
+    cpu::softmax_cross_entropy(context_, a);
+  }
+  void stats(const StatsOf& a) override { cpu::stats(context_, a); }
+  void difference_stats(const DifferenceStats& a) override { cpu::difference_stats(context_, a); }
+  void exponent_histogram(const ExponentHistogram& a) override { cpu::exponent_histogram(context_, a); }
+  void mark_alive(const MarkAlive& a) override { cpu::mark_alive(context_, a); }
+  void gather_batch(const GatherBatch& a) override { cpu::gather_batch(context_, a); }
+
+ private:
+  static constexpr std::size_t kAlignment = 256;
+  Context context_;
+  DeviceInfo info_;
+  std::unique_ptr<VendorMatmul> vendor_;
+  std::unordered_map<MatmulDesc, std::shared_ptr<Matmul>, HashMatmul> matmuls_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Backend> open_cpu(int threads) {
+  if (threads < 0)
+    throw UserError(fmt::format("a thread count of {} makes no sense; 0 means all cores", threads));
+  return std::make_unique<cpu::CpuBackend>(threads);
+}
+
+}  // namespace gradflow::kernels

@@ -1,0 +1,155 @@
+// Matrix products in f32 by oneDNN. The only file that sees its headers.
+#include <omp.h>
+
+#include <algorithm>
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "functions.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow::kernels::cpu {
+namespace {
+
+// oneDNN takes its thread count from OpenMP's setting of the calling thread.
+class ThreadCount {
+ public:
+  explicit ThreadCount(int threads) : before_(omp_get_max_threads()) {
+    if (threads != before_) omp_set_num_threads(threads);
+    changed_ = threads != before_;
+  }
+  ~ThreadCount() {
+    if (changed_) omp_set_num_threads(before_);
+  }
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+ private:
+  int before_;
+  bool changed_ = false;
+};
+
+[[noreturn]] void fail(const char* what, const dnnl::error& error) {
+  throw InternalError(std::string("oneDNN failed to ") + what + ": " + error.what());
+}
+
+// y keeps or gets the bias when there is nothing to sum: oneDNN is not asked about empty matrices.
+class EmptyMatmul final : public Matmul {
+ public:
+  explicit EmptyMatmul(const MatmulDesc& desc)
+      : m_(static_cast<std::size_t>(desc.m)),
+        n_(static_cast<std::size_t>(desc.n)),
+        accumulate_(desc.accumulate) {}
+  std::size_t workspace_bytes() const noexcept override { return 0; }
+  void run(const void*, const void*, const void* bias, void* y, void*) override {
+    if (accumulate_ || n_ == 0) return;
+    for (std::size_t i = 0; i < m_; ++i) {
+      float* row = static_cast<float*>(y) + i * n_;
+      if (bias)
+        std::copy_n(static_cast<const float*>(bias), n_, row);
+      else
+        std::fill_n(row, n_, 0.0f);
+    }
+  }
+
+ private:
+  std::size_t m_, n_;
+  bool accumulate_;
+};
+
+class VendorProduct final : public Matmul {
+ public:
+  VendorProduct(const MatmulDesc& desc, const dnnl::engine& engine, const dnnl::stream& stream, int threads)
+      : stream_(stream), threads_(threads) {
+    using dims = dnnl::memory::dims;
+    const auto matrix = [](dims shape, bool transposed) {
+      const dims strides = transposed ? dims{1, shape[0]} : dims{shape[1], 1};
+      return dnnl::memory::desc(shape, dnnl::memory::data_type::f32, strides);
+    };
+    const auto a = matrix({desc.m, desc.k}, desc.transpose_a);
+    const auto b = matrix({desc.k, desc.n}, desc.transpose_b);
+    const auto y = matrix({desc.m, desc.n}, false);
+    const auto bias = desc.bias ? matrix({1, desc.n}, false) : dnnl::memory::desc();
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (desc.accumulate) {
+      dnnl::post_ops post;
+      post.append_sum(1.0f);
+      attr.set_post_ops(post);
+    }
+    const dnnl::matmul::primitive_desc description(
+        desc.bias ? dnnl::matmul::desc(a, b, bias, y) : dnnl::matmul::desc(a, b, y), attr, engine);
+    primitive_ = dnnl::matmul(description);
+    workspace_bytes_ = description.scratchpad_desc().get_size();
+    add(DNNL_ARG_SRC, description.src_desc(), engine);
+    add(DNNL_ARG_WEIGHTS, description.weights_desc(), engine);
+    add(DNNL_ARG_DST, description.dst_desc(), engine);
+    add(DNNL_ARG_SCRATCHPAD, description.scratchpad_desc(), engine);
+    if (desc.bias) add(DNNL_ARG_BIAS, bias, engine);
+  }
+
+  std::size_t workspace_bytes() const noexcept override { return workspace_bytes_; }
+
+  void run(const void* a, const void* b, const void* bias, void* y, void* workspace) override {
+    const ThreadCount count(threads_);
+    const void* pointers[] = {a, b, y, workspace, bias};
+    dnnl_status_t status = dnnl_success;
+    for (int i = 0; i < used_ && status == dnnl_success; ++i)
+      status = dnnl_memory_set_data_handle_v2(args_[i].memory, const_cast<void*>(pointers[i]), stream_.get());
+    if (status == dnnl_success)
+      status = dnnl_primitive_execute(primitive_.get(), stream_.get(), used_, args_);
+    if (status != dnnl_success) throw InternalError("oneDNN failed to run a matrix product");
+  }
+
+ private:
+  void add(int kind, const dnnl::memory::desc& desc, const dnnl::engine& engine) {
+    memories_[used_] = dnnl::memory(desc, engine, DNNL_MEMORY_NONE);
+    args_[used_] = {kind, memories_[used_].get()};
+    ++used_;
+  }
+
+  dnnl::stream stream_;
+  int threads_;
+  dnnl::matmul primitive_;
+  dnnl::memory memories_[5];
+  dnnl_exec_arg_t args_[5] = {};
+  int used_ = 0;
+  std::size_t workspace_bytes_ = 0;
+};
+
+class OneDnn final : public VendorMatmul {
+ public:
+  explicit OneDnn(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+
+  std::unique_ptr<Matmul> prepare(const MatmulDesc& desc) override {
+    if (desc.m == 0 || desc.n == 0 || desc.k == 0) return std::make_unique<EmptyMatmul>(desc);
+    const ThreadCount count(threads_);
+    try {
+      return std::make_unique<VendorProduct>(desc, engine_, stream_, threads_);
+    } catch (const dnnl::error& error) {
+      fail("prepare a matrix product", error);
+    }
+  }
+
+ private:
+  int threads_;
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+};
+
+}  // namespace
+
+std::unique_ptr<VendorMatmul> VendorMatmul::open(int threads) {
+  try {
+    return std::make_unique<OneDnn>(threads);
+  } catch (const dnnl::error& error) {
+    fail("open the CPU", error);
+  }
+}
+
+std::string VendorMatmul::version() {
+  const dnnl_version_t* v = dnnl_version();
+  return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
+         std::to_string(v->patch);
+}
+
+}  // namespace gradflow::kernels::cpu

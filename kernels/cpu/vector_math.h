@@ -1,0 +1,111 @@
+// exp, tanh and sigmoid for f32, written as straight-line code that the compiler turns into SIMD.
+//
+// No branch, no call, no table: inside a loop g++ -O3 vectorizes every function here. Results are the same
+// in a vector lane and in a scalar tail, because the sources are compiled with -ffp-contract=off
+// (kernels/CMakeLists.txt) and use no fused multiply-add of their own.
+//
+// Accuracy against f64 over all finite inputs: exp 1 ulp, sigmoid 2 ulp, tanh 2.5 ulp. NaN gives NaN;
+// results that are denormal come out denormal (sigmoid(-100) is 3.8e-44, not 0); tanh keeps the sign of zero.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "gradflow/kernels/pointwise_ops.h"
+
+namespace gradflow::kernels::cpu {
+
+namespace detail {
+
+// x = count * ln 2 + rest with |rest| <= ln(2)/2 (a little more at the edges). ln 2 in two parts, the first
+// so short (15 bits) that count * part is exact for |count| < 2^9 without an fma.
+struct Ln2Reduction {
+  float rest;
+  std::uint32_t count;  // two's complement
+};
+
+GRADFLOW_HD Ln2Reduction reduce_ln2(float x) {
+  constexpr float kLog2E = 1.44269504088896341f;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const float shifted = x * kLog2E + kRound;
+  const float n = shifted - kRound;
+  constexpr float kHigh = 0x1.62e4p-1f;
+  constexpr float kLow = 0x1.7f7d1cp-20f;
+  const float rest = (x - n * kHigh) - n * kLow;
+  return {rest, std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(kRound)};
+}
+
+// exp(r) - 1 for |r| <= 0.35: the Taylor polynomial to r^7. The first term left out, r^8/8!, is below
+// 6e-9 of the result, a tenth of half an ulp.
+GRADFLOW_HD float expm1_reduced(float r) {
+  float p = 1.0f / 5040.0f;
+  p = p * r + 1.0f / 720.0f;
+  p = p * r + 1.0f / 120.0f;
+  p = p * r + 1.0f / 24.0f;
+  p = p * r + 1.0f / 6.0f;
+  p = p * r + 0.5f;
+  return r + (r * r) * p;
+}
+
+// 2^count for count in [-126, 127].
+GRADFLOW_HD float power_of_two(std::uint32_t count) { return std::bit_cast<float>((count + 127u) << 23); }
+
+}  // namespace detail
+
+struct F32Math {
+  static GRADFLOW_HD float exp(float x) {
+    // Below -104 the result rounds to 0, above 89 it is infinite; comparisons are false for NaN, which stays.
+    x = x < -104.0f ? -104.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const auto [rest, count] = detail::reduce_ln2(x);
+    const float p = 1.0f + detail::expm1_reduced(rest);
+    // Two factors, because 2^count leaves the range of normal numbers at both ends. The first product is
+    // exact, so a denormal result is rounded once.
+    const std::uint32_t half = static_cast<std::uint32_t>(static_cast<std::int32_t>(count) >> 1);
+    return p * detail::power_of_two(half) * detail::power_of_two(count - half);
+  }
+
+  // expm1(2|x|) / (expm1(2|x|) + 2): no cancellation near 0, and 1 from |x| = 9.02 on.
+  static GRADFLOW_HD float tanh(float x) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+    float a = std::bit_cast<float>(bits & 0x7fffffffu);
+    a = a > 10.0f ? 10.0f : a;
+    const auto [rest, count] = detail::reduce_ln2(a + a);
+    const float scale = detail::power_of_two(count);
+    const float e = scale * detail::expm1_reduced(rest) + (scale - 1.0f);
+    const float t = e / (e + 2.0f);
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(t) | (bits & 0x80000000u));
+  }
+
+  // 1/(1+e) or e/(1+e) with e = exp(-|x|), which cannot overflow.
+  static GRADFLOW_HD float sigmoid(float x) {
+    const float a = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) | 0x80000000u);  // -|x|
+    const float e = exp(a);
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+  }
+};
+
+struct F64Math {
+  static double exp(double x) { return std::exp(x); }
+  static double tanh(double x) { return std::tanh(x); }
+  static double sigmoid(double x) {
+    const double e = std::exp(-std::fabs(x));
+    return (x < 0.0 ? e : 1.0) / (1.0 + e);
+  }
+};
+
+template <class T>
+struct MathOf;
+template <>
+struct MathOf<float> {
+  using type = F32Math;
+};
+template <>
+struct MathOf<double> {
+  using type = F64Math;
+};
+template <class T>
+using Math = typename MathOf<T>::type;
+
+}  // namespace gradflow::kernels::cpu
