@@ -91,16 +91,18 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 fi
 
 # One question to dpkg; "ii" is wanted and installed, "hi" held and installed.
-missing_packages() {
+missing=()
+find_missing() {
   local installed package
+  missing=()
   # shellcheck disable=SC2016  # ${...} is dpkg's own
   installed=$'\n'$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null || true)$'\n'
   for package in "${packages[@]}"; do
-    [[ $installed == *$'\n'[ih]"i $package"$'\n'* ]] || printf '%s\n' "$package"
+    [[ $installed == *$'\n'[ih]"i $package"$'\n'* ]] || missing+=("$package")
   done
 }
 
-mapfile -t missing < <(missing_packages)
+find_missing
 ((${#missing[@]})) || exit 0
 
 as_root=()
@@ -125,5 +127,5 @@ apt update || say "apt-get update reported a problem; trying with the package li
 if ! apt install -y --no-install-recommends "${missing[@]}" >&2; then
   go_on_without_installing "apt-get could not install ${missing[*]}"
 fi
-mapfile -t missing < <(missing_packages)
+find_missing
 ((${#missing[@]} == 0)) || die "still not installed: ${missing[*]}"
