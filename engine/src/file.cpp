@@ -53,9 +53,10 @@ int open_locked(const fs::path& path, const fs::path& partial) {
       ::close(fd);
       fail_write(path, "another process is writing it");
     }  // a file system without locks: go on without
-    struct stat opened {}, named {};
-    if (::fstat(fd, &opened) == 0 && ::lstat(partial.c_str(), &named) == 0 &&
-        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
+    struct stat opened {
+    }, named{};
+    if (::fstat(fd, &opened) == 0 && ::lstat(partial.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+        opened.st_dev == named.st_dev) {
       if (::ftruncate(fd, 0) == 0) return fd;
       const int error = errno;
       ::close(fd);

@@ -69,23 +69,23 @@ inline std::pair<double, double> cos_sin_of_turn(double v) {
   const int quarter = static_cast<int>(4 * v + 0.5);
   const double x = (4 * v - quarter) * 1.5707963267948966;
   const double z = x * x;
-  double sine = 1.0 / 355687428096000;                 // 1/17!
-  sine = sine * z - 1.0 / 1307674368000;               // 1/15!
-  sine = sine * z + 1.0 / 6227020800;                  // 1/13!
-  sine = sine * z - 1.0 / 39916800;                    // 1/11!
-  sine = sine * z + 1.0 / 362880;                      // 1/9!
-  sine = sine * z - 1.0 / 5040;                        // 1/7!
-  sine = sine * z + 1.0 / 120;                         // 1/5!
-  sine = sine * z - 1.0 / 6;                           // 1/3!
+  double sine = 1.0 / 355687428096000;    // 1/17!
+  sine = sine * z - 1.0 / 1307674368000;  // 1/15!
+  sine = sine * z + 1.0 / 6227020800;     // 1/13!
+  sine = sine * z - 1.0 / 39916800;       // 1/11!
+  sine = sine * z + 1.0 / 362880;         // 1/9!
+  sine = sine * z - 1.0 / 5040;           // 1/7!
+  sine = sine * z + 1.0 / 120;            // 1/5!
+  sine = sine * z - 1.0 / 6;              // 1/3!
   sine = x + x * (z * sine);
-  double cosine = -1.0 / 6402373705728000;             // 1/18!
-  cosine = cosine * z + 1.0 / 20922789888000;          // 1/16!
-  cosine = cosine * z - 1.0 / 87178291200;             // 1/14!
-  cosine = cosine * z + 1.0 / 479001600;               // 1/12!
-  cosine = cosine * z - 1.0 / 3628800;                 // 1/10!
-  cosine = cosine * z + 1.0 / 40320;                   // 1/8!
-  cosine = cosine * z - 1.0 / 720;                     // 1/6!
-  cosine = cosine * z + 1.0 / 24;                      // 1/4!
+  double cosine = -1.0 / 6402373705728000;     // 1/18!
+  cosine = cosine * z + 1.0 / 20922789888000;  // 1/16!
+  cosine = cosine * z - 1.0 / 87178291200;     // 1/14!
+  cosine = cosine * z + 1.0 / 479001600;       // 1/12!
+  cosine = cosine * z - 1.0 / 3628800;         // 1/10!
+  cosine = cosine * z + 1.0 / 40320;           // 1/8!
+  cosine = cosine * z - 1.0 / 720;             // 1/6!
+  cosine = cosine * z + 1.0 / 24;              // 1/4!
   cosine = 1 - (0.5 * z - z * (z * cosine));
   const bool swap = quarter & 1;
   const double c = swap ? sine : cosine;
@@ -198,10 +198,12 @@ void uniforms(std::span<T> out, double low, double high, std::uint64_t first, st
 
 }  // namespace
 
-void RandomStream::fill_normal(std::span<float> out, double mean, double deviation, std::uint64_t first) const {
+void RandomStream::fill_normal(std::span<float> out, double mean, double deviation,
+                               std::uint64_t first) const {
   normals(out, mean, deviation, first, seed_, purpose_);
 }
-void RandomStream::fill_normal(std::span<double> out, double mean, double deviation, std::uint64_t first) const {
+void RandomStream::fill_normal(std::span<double> out, double mean, double deviation,
+                               std::uint64_t first) const {
   normals(out, mean, deviation, first, seed_, purpose_);
 }
 void RandomStream::fill_uniform(std::span<float> out, double low, double high, std::uint64_t first) const {

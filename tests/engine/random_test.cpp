@@ -172,7 +172,8 @@ TEST(Random, StreamsDiffer) {
   // Uniform and normal numbers do not share blocks either: were they the same, the normal's radius would
   // be a function of the uniform.
   const RandomStream stream(1, "kinds");
-  EXPECT_NE(std::sqrt(-2 * std::log(stream.uniform_positive(0))), std::hypot(stream.normal(0), stream.normal(1)));
+  EXPECT_NE(std::sqrt(-2 * std::log(stream.uniform_positive(0))),
+            std::hypot(stream.normal(0), stream.normal(1)));
 }
 
 TEST(Random, BelowIsUniformAndBounded) {
