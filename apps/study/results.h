@@ -67,14 +67,17 @@ enum class VerdictKind : std::uint8_t {
   dead,                  // exactly zero gradient, or too many units that never fire
   does_not_learn,        // neither vanishing nor exploding nor dead, yet accuracy stays low
   diverged,              // training met a non-finite loss
+  not_measured,          // nothing to judge: no gradient was recorded
 };
 
 struct Verdict {
-  VerdictKind kind = VerdictKind::healthy;
+  VerdictKind kind = VerdictKind::not_measured;
   std::string headline;  // "vanishes"
   std::string evidence;  // "the gradient shrinks by 0.24x a layer from layer 50 to 1 (1.7e-31 of it
                          // arrives); predicted 0.236"
-  double factor_per_layer = kMissing;  // end_to_end^(1/(L-1))
+  // Slope of the straight line through log10 |dL/dz^l| over layers 2..L-1, as a factor: the special steps at
+  // the stem and the head (other widths, other inputs) do not bend it. predicted_factor: the same fit.
+  double factor_per_layer = kMissing;
   double end_to_end = kMissing;        // |dL/dz^1| / |dL/dz^L|
   double predicted_factor = kMissing;
   double predicted_end_to_end = kMissing;
@@ -100,11 +103,11 @@ struct NetworkResult {
   Verdict trained;                 // from the last moment and the curve
 };
 
-// Printed with every verdict, never hidden. A ratio is |dL/dz^1| / |dL/dz^L|.
+// Printed with every verdict, never hidden; see apps/study/verdict.h for what they are compared with and why.
 struct Thresholds {
-  double vanish_below = 1e-3;       // end-to-end ratio
-  double explode_above = 1e3;
-  double dead_fraction = 0.5;       // of the units of any layer never firing, or an all-zero gradient
+  double vanish_below = 1e-3;       // weakest of layers 2..L-1, relative to layer L-1
+  double explode_above = 1e3;       // strongest of them
+  double dead_fraction = 0.9;       // of the units of a layer never firing; or an all-zero gradient
   double learn_fraction = 0.6;      // learns if (accuracy - chance) >= this x (yardstick accuracy - chance)
 };
 
