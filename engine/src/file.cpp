@@ -36,11 +36,11 @@ int open_retrying(const fs::path& path, int flags, mode_t mode = 0) {
 }
 
 [[noreturn]] void fail_write(const fs::path& path, std::string_view reason) {
-  throw UserError(fmt::format("cannot write {}: {}", quoted(path.string(), 400), reason));
+  throw UserError(fmt::format("cannot write {}: {}", quote(path.string(), 400), reason));
 }
 
 [[noreturn]] void fail_read(const fs::path& path, std::string_view reason) {
-  throw UserError(fmt::format("cannot read {}: {}", quoted(path.string(), 400), reason));
+  throw UserError(fmt::format("cannot read {}: {}", quote(path.string(), 400), reason));
 }
 
 // Opens and locks `partial`. Between open and lock its previous owner may have renamed it into place;
@@ -194,7 +194,7 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
 
 void ensure_output_directory(const fs::path& path) {
   const auto fail = [&](std::string_view reason) {
-    throw UserError(fmt::format("cannot use {} as output folder: {}", quoted(path.string(), 400), reason));
+    throw UserError(fmt::format("cannot use {} as output folder: {}", quote(path.string(), 400), reason));
   };
   if (path.empty()) fail("the path is empty");
   std::error_code error;

@@ -52,8 +52,8 @@ SplitName split_name(std::string_view spec) {
 void throw_unknown_name(std::string_view what, std::string_view spec, std::string_view name,
                         const std::vector<std::string>& valid) {
   const std::string_view nearest = nearest_name(name, valid);
-  throw UserError(fmt::format("{} {}: {}{} (names: {})", what, quoted(spec),
-                              name.empty() ? "the name is missing" : "unknown name " + quoted(name),
+  throw UserError(fmt::format("{} {}: {}{} (names: {})", what, quote(spec),
+                              name.empty() ? "the name is missing" : "unknown name " + quote(name),
                               nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest),
                               joined(valid)));
 }
@@ -75,13 +75,13 @@ SpecReader::SpecReader(std::string_view spec, std::string_view what) : text_(spe
     if (part.empty()) {
       malformed_ = "there is an empty part between commas";
     } else if (equals == std::string_view::npos) {
-      malformed_ = fmt::format("{} has no '=': expected key=value", quoted(part));
+      malformed_ = fmt::format("{} has no '=': expected key=value", quote(part));
     } else if (key.empty()) {
-      malformed_ = fmt::format("{} has no key before the '='", quoted(part));
+      malformed_ = fmt::format("{} has no key before the '='", quote(part));
     } else if (equals + 1 == part.size()) {
-      malformed_ = fmt::format("{} has no value", quoted(part));
+      malformed_ = fmt::format("{} has no value", quote(part));
     } else if (repeated) {
-      malformed_ = fmt::format("{} is given twice", quoted(key));
+      malformed_ = fmt::format("{} is given twice", quote(key));
     } else {
       parsed_.values.emplace_back(key, part.substr(equals + 1));
     }
@@ -158,7 +158,7 @@ std::string SpecReader::get_text(std::string_view key, std::string_view default_
 
 void SpecReader::reject(std::string_view key, std::string_view expected) {
   const std::string* text = find(key);
-  reject(fmt::format("{} is not {}", text == nullptr ? quoted(key) : quoted(fmt::format("{}={}", key, *text)),
+  reject(fmt::format("{} is not {}", text == nullptr ? quote(key) : quote(fmt::format("{}={}", key, *text)),
                      expected));
 }
 
@@ -168,7 +168,7 @@ void SpecReader::reject(std::string_view reason) {
 
 void SpecReader::fail(std::string_view reason) const {
   throw UserError(fmt::format(
-      "{} {}: {} ({})", what_, quoted(text_), reason,
+      "{} {}: {} ({})", what_, quote(text_), reason,
       valid_.empty() ? fmt::format("'{}' takes no keys", parsed_.name) : "keys: " + joined(valid_)));
 }
 
@@ -177,7 +177,7 @@ void SpecReader::finish() const {
   for (const auto& [key, value] : parsed_.values) {
     if (std::find(valid_.begin(), valid_.end(), key) != valid_.end()) continue;
     const std::string_view nearest = nearest_name(key, valid_);
-    fail(fmt::format("unknown key {}{}", quoted(key),
+    fail(fmt::format("unknown key {}{}", quote(key),
                      nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
   }
   if (!wrong_value_.empty()) fail(wrong_value_);

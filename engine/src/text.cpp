@@ -7,7 +7,7 @@
 
 namespace gradflow {
 
-std::string quoted(std::string_view text, std::size_t limit) {
+std::string quote(std::string_view text, std::size_t limit) {
   std::string result = "'";
   for (char c : text.substr(0, limit)) {
     const auto byte = static_cast<unsigned char>(c);

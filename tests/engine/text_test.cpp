@@ -8,10 +8,10 @@ namespace gradflow {
 namespace {
 
 TEST(Text, QuotedStaysOnOneLineAndShort) {
-  EXPECT_EQ(quoted("a b"), "'a b'");
-  EXPECT_EQ(quoted("a\nb\tc\x01"), "'a\\nb\\tc\\x01'");
-  EXPECT_EQ(quoted(""), "''");
-  EXPECT_EQ(quoted(std::string(10, 'x'), 4), "'xxxx'... (10 bytes)");
+  EXPECT_EQ(quote("a b"), "'a b'");
+  EXPECT_EQ(quote("a\nb\tc\x01"), "'a\\nb\\tc\\x01'");
+  EXPECT_EQ(quote(""), "''");
+  EXPECT_EQ(quote(std::string(10, 'x'), 4), "'xxxx'... (10 bytes)");
 }
 
 TEST(Text, EditDistanceCountsASwapOnce) {

@@ -10,7 +10,7 @@ namespace gradflow {
 
 // 'text' in single quotes, on one line: control characters become \n, \t or \xNN and what is longer
 // than `limit` bytes is cut, with "..." and the full length behind it.
-std::string quoted(std::string_view text, std::size_t limit = 160);
+std::string quote(std::string_view text, std::size_t limit = 160);
 
 // How many single-character insertions, deletions, replacements and swaps of neighbours turn a into b
 // (optimal string alignment distance). Texts longer than 64 bytes count as their longer length.

@@ -1,0 +1,80 @@
+// Images with labels, in host memory, as training needs them.
+//
+//   const Dataset data = load_dataset("fashion-mnist");
+//   BatchOrder order(data.train.count(), 128, seed);
+//   order.batch_indices(step, indices);            // then kernels::Backend::gather_batch
+//
+// Pixels stay bytes and become numbers when a batch is gathered:
+//   x = (pixel / 255 - mean) * inv_std,
+// with mean and standard deviation over all pixels of the training images, so that training inputs have
+// mean 0 and mean square 1 (what mean-field theory of deep networks assumes). The held-out images use
+// the same two numbers.
+//
+// What load_dataset() takes:
+//   fashion-mnist       Debian's package dataset-fashion-mnist, or the folder GRADFLOW_FASHION_MNIST
+//   mnist:DIR           the four files of MNIST or a relative with 10 classes, plain or .gz
+//   idx:DIR             the same file names with any sizes and up to 256 classes
+//   synthetic[:n=8192,test=2048,height=1,width=1,channels=784,features=,classes=10,noise=1,seed=1]
+//                       features=N is short for channels=N; what it is: dataset_synthetic.cpp
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gradflow {
+
+struct ImageShape {
+  std::size_t height = 0, width = 0, channels = 0;
+  std::size_t features() const { return height * width * channels; }
+  bool operator==(const ImageShape&) const = default;
+};
+
+struct DataSplit {
+  std::vector<std::uint8_t> images;  // [count, height, width, channels]
+  std::vector<std::uint8_t> labels;  // [count], each below Dataset::classes
+  std::size_t count() const { return labels.size(); }
+};
+
+struct Dataset {
+  std::string name;  // the text it was loaded from
+  ImageShape shape;
+  int classes = 0;
+  DataSplit train, test;
+  double mean = 0, inv_std = 1;
+};
+
+// UserError, one line: unknown name or key, files that are missing or faulty (see idx.h), images and
+// labels of different count, train and test of different size, a label beyond the classes.
+Dataset load_dataset(std::string_view spec);
+
+// Which examples the batch of a step holds. Each epoch takes every example at most once, in an order
+// drawn from (seed, epoch); the count % batch examples that fill no whole batch are left out of that
+// epoch (others in the next). A step's batch depends on (count, batch, seed, step) only, so a resumed
+// run needs nothing but its step number.
+class BatchOrder {
+ public:
+  // UserError if the batch is 0 or larger than the data set.
+  BatchOrder(std::size_t count, std::size_t batch, std::uint64_t seed);
+
+  std::size_t steps_per_epoch() const { return count_ / batch_; }
+  std::uint64_t epoch_of(std::uint64_t step) const { return step / steps_per_epoch(); }
+
+  // Writes `batch` indices, each below `count`; `out` must have that length. The order of the current
+  // epoch is kept, so steps in sequence cost a copy.
+  void batch_indices(std::uint64_t step, std::span<std::int32_t> out);
+
+ private:
+  std::size_t count_, batch_;
+  std::uint64_t seed_;
+  std::uint64_t epoch_ = 0;
+  std::vector<std::int32_t> order_;  // of epoch_; empty before the first call
+};
+
+// mean and inv_std of `data` from its training images, exactly summed. UserError if all pixels are equal.
+void normalize_inputs(Dataset& data);
+
+}  // namespace gradflow

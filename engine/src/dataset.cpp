@@ -1,0 +1,163 @@
+#include "gradflow/engine/dataset.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+
+#include "dataset_synthetic.h"
+#include "gradflow/engine/idx.h"
+#include "gradflow/engine/random.h"
+#include "gradflow/engine/spec_text.h"
+#include "gradflow/engine/text.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFashionFolder = "/usr/share/datasets/fashion-mnist";
+constexpr const char* kFashionVariable = "GRADFLOW_FASHION_MNIST";
+
+// "train", "images-idx3-ubyte" -> the first of train-images-idx3-ubyte, train-images.idx3-ubyte, and
+// both with .gz, that is there.
+fs::path find_idx(const fs::path& folder, const std::string& split, const std::string& kind) {
+  std::string dotted = kind;
+  dotted[dotted.find('-')] = '.';
+  const std::string first = split + "-" + kind;
+  for (const std::string& name : {first, first + ".gz", split + "-" + dotted, split + "-" + dotted + ".gz"}) {
+    std::error_code ignored;
+    if (fs::exists(folder / name, ignored)) return folder / name;
+  }
+  throw UserError(fmt::format("no {} or {}.gz in the folder {}", first, first, quote(folder.string(), 400)));
+}
+
+DataSplit read_split(const fs::path& folder, const std::string& prefix, ImageShape& shape) {
+  const fs::path images_path = find_idx(folder, prefix, "images-idx3-ubyte");
+  const fs::path labels_path = find_idx(folder, prefix, "labels-idx1-ubyte");
+  IdxImages images = read_idx_images(images_path);
+  DataSplit split{std::move(images.pixels), read_idx_labels(labels_path)};
+  if (images.count != split.count())
+    throw UserError(fmt::format("{} holds {} images, but {} holds {} labels",
+                                quote(images_path.string(), 400), images.count,
+                                labels_path.filename().string(), split.count()));
+  if (images.count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
+    throw UserError(fmt::format("{} holds {} images, more than can be indexed",
+                                quote(images_path.string(), 400), images.count));
+  shape = {images.height, images.width, 1};
+  return split;
+}
+
+// classes 0: as many as the largest label says.
+Dataset read_folder(std::string_view spec, const fs::path& folder, int classes) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored))
+    throw UserError(
+        fmt::format("data {}: there is no folder {}", quote(spec), quote(folder.string(), 400)));
+  Dataset data;
+  data.name = spec;
+  ImageShape test_shape;
+  data.train = read_split(folder, "train", data.shape);
+  data.test = read_split(folder, "t10k", test_shape);
+  if (data.shape != test_shape)
+    throw UserError(fmt::format("data {}: training images are {} x {}, held-out images {} x {}", quote(spec),
+                                data.shape.height, data.shape.width, test_shape.height, test_shape.width));
+  const auto largest = [](const DataSplit& split) {
+    return *std::max_element(split.labels.begin(), split.labels.end());
+  };
+  const int highest = std::max(largest(data.train), largest(data.test));
+  data.classes = classes != 0 ? classes : highest + 1;
+  if (highest >= data.classes)
+    throw UserError(fmt::format("data {}: there is a label {}, but only the {} classes 0 to {}", quote(spec),
+                                highest, data.classes, data.classes - 1));
+  if (data.classes < 2)
+    throw UserError(fmt::format("data {}: all labels are 0, nothing can be learned", quote(spec)));
+  normalize_inputs(data);
+  return data;
+}
+
+Dataset read_fashion_mnist(std::string_view spec) {
+  const char* variable = std::getenv(kFashionVariable);
+  const bool overridden = variable != nullptr && *variable != '\0';
+  const fs::path folder = overridden ? variable : kFashionFolder;
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) {
+    throw UserError(overridden
+                        ? fmt::format("data 'fashion-mnist': {} names the folder {}, which is not there",
+                                      kFashionVariable, quote(folder.string(), 400))
+                        : fmt::format("data 'fashion-mnist': there is no folder {}; install Debian's "
+                                      "package dataset-fashion-mnist, or name a folder in {}",
+                                      quote(folder.string()), kFashionVariable));
+  }
+  return read_folder(spec, folder, 10);
+}
+
+}  // namespace
+
+Dataset load_dataset(std::string_view spec) {
+  const auto [name, rest, has_rest] = split_name(spec);
+  if (name == "fashion-mnist") {
+    SpecReader(spec, "data").finish();  // it takes no keys
+    return read_fashion_mnist(spec);
+  }
+  if (name == "mnist" || name == "idx") {
+    if (rest.empty())
+      throw UserError(
+          fmt::format("data {}: expected {}:DIR, the folder of the IDX files", quote(spec), name));
+    return read_folder(spec, fs::path(rest), name == "mnist" ? 10 : 0);
+  }
+  if (name == "synthetic") {
+    SpecReader reader(spec, "data");
+    return make_synthetic(reader);
+  }
+  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "synthetic"});
+}
+
+void normalize_inputs(Dataset& data) {
+  // How often each level occurs: counts are exact, so the sums do not depend on any order.
+  std::array<std::uint64_t, 256> histogram{};
+  for (std::uint8_t pixel : data.train.images) ++histogram[pixel];
+  const auto total = static_cast<double>(data.train.images.size());
+  double sum = 0;
+  for (std::size_t level = 0; level < 256; ++level)
+    sum += static_cast<double>(histogram[level]) * (static_cast<double>(level) / 255);
+  data.mean = sum / total;
+  double squares = 0;
+  for (std::size_t level = 0; level < 256; ++level) {
+    const double distance = static_cast<double>(level) / 255 - data.mean;
+    squares += static_cast<double>(histogram[level]) * distance * distance;
+  }
+  const auto different = std::count_if(histogram.begin(), histogram.end(), [](auto c) { return c != 0; });
+  if (different < 2)
+    throw UserError(fmt::format("data {}: all pixels of the training images are equal", quote(data.name)));
+  data.inv_std = 1 / std::sqrt(squares / total);
+}
+
+BatchOrder::BatchOrder(std::size_t count, std::size_t batch, std::uint64_t seed)
+    : count_(count), batch_(batch), seed_(seed) {
+  if (batch == 0) throw UserError("the batch must hold at least 1 example, not 0");
+  if (batch > count)
+    throw UserError(
+        fmt::format("a batch of {} examples is larger than the data set, which has {}", batch, count));
+  if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
+    throw UserError(fmt::format("a data set of {} examples is too large to be indexed", count));
+}
+
+void BatchOrder::batch_indices(std::uint64_t step, std::span<std::int32_t> out) {
+  if (out.size() != batch_)
+    throw InternalError(fmt::format("BatchOrder: room for {} indices, the batch has {}", out.size(), batch_));
+  const std::uint64_t epoch = epoch_of(step);
+  if (order_.empty() || epoch != epoch_) {
+    order_ = permutation(static_cast<std::int32_t>(count_), seed_, epoch);
+    epoch_ = epoch;
+  }
+  const std::uint64_t first = step % steps_per_epoch() * batch_;
+  std::copy_n(order_.begin() + static_cast<std::ptrdiff_t>(first), batch_, out.begin());
+}
+
+}  // namespace gradflow

@@ -1,0 +1,139 @@
+#include "gradflow/engine/idx.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "gradflow/engine/file.h"
+#include "gradflow/engine/text.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint32_t kImagesMagic = 0x803;  // unsigned bytes, three dimensions
+constexpr std::uint32_t kLabelsMagic = 0x801;  // unsigned bytes, one dimension
+constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 36;
+
+// Reads a plain or a compressed file alike; says what is wrong with it.
+class IdxFile {
+ public:
+  explicit IdxFile(const fs::path& path) : path_(path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) fail(system_message(errno));
+    if (S_ISDIR(info.st_mode)) fail("it is a folder");
+    errno = 0;
+    file_.reset(::gzopen(path.c_str(), "rb"));
+    if (!file_) fail(errno != 0 ? system_message(errno) : "out of memory");
+    ::gzbuffer(file_.get(), 1 << 17);
+  }
+
+  [[noreturn]] void fail(std::string_view reason) const {
+    throw UserError(fmt::format("cannot read IDX file {}: {}", quote(path_.string(), 400), reason));
+  }
+
+  // Fills `out`, or less where the file ends; returns how many bytes there were.
+  std::size_t read(std::span<std::uint8_t> out) {
+    std::size_t done = 0;
+    while (done < out.size()) {
+      const auto chunk = static_cast<unsigned>(std::min<std::size_t>(out.size() - done, 1 << 20));
+      errno = 0;
+      const int got = ::gzread(file_.get(), out.data() + done, chunk);
+      int error = Z_OK;
+      const char* message = ::gzerror(file_.get(), &error);
+      if (error == Z_ERRNO) fail(system_message(errno));
+      if (error == Z_BUF_ERROR) fail("truncated: the compressed data ends too early");
+      if (error != Z_OK && error != Z_STREAM_END)
+        fail(fmt::format("damaged compression: {}", detail(message)));
+      if (got <= 0) break;
+      done += static_cast<std::size_t>(got);
+    }
+    return done;
+  }
+
+  // Magic number and sizes.
+  template <std::size_t kDimensions>
+  std::array<std::size_t, kDimensions> header(std::uint32_t magic, std::string_view kind) {
+    std::array<std::uint8_t, 4 + 4 * kDimensions> bytes{};
+    const std::size_t got = read(bytes);
+    const auto word = [&](std::size_t i) {
+      return std::uint32_t{bytes[i]} << 24 | std::uint32_t{bytes[i + 1]} << 16 |
+             std::uint32_t{bytes[i + 2]} << 8 | bytes[i + 3];
+    };
+    if (got >= 4 && word(0) != magic)
+      fail(fmt::format("wrong magic number 0x{:08x}, a file of {} begins with 0x{:08x}", word(0), kind,
+                       magic));
+    if (got < bytes.size())
+      fail(fmt::format("truncated: the header takes {} bytes, the file has {}", bytes.size(), got));
+    std::array<std::size_t, kDimensions> sizes{};
+    for (std::size_t i = 0; i < kDimensions; ++i) sizes[i] = word(4 + 4 * i);
+    return sizes;
+  }
+
+  // The `expected` data bytes behind the header, and nothing behind them.
+  std::vector<std::uint8_t> body(std::uint64_t expected) {
+    std::vector<std::uint8_t> data;
+    while (data.size() < expected) {
+      const std::size_t before = data.size();
+      const std::uint64_t step = std::max<std::uint64_t>(1 << 20, before);  // at most doubles
+      data.resize(static_cast<std::size_t>(std::min(expected, before + step)));
+      const std::size_t got = read(std::span(data).subspan(before));
+      if (before + got < data.size())
+        fail(fmt::format("truncated: the header promises {} data bytes, there are {}", expected,
+                         before + got));
+    }
+    std::uint8_t extra = 0;
+    if (read({&extra, 1}) != 0) fail(fmt::format("trailing bytes after the {} data bytes", expected));
+    return data;
+  }
+
+ private:
+  struct Close {
+    void operator()(gzFile file) const { ::gzclose_r(file); }
+  };
+
+  // zlib puts the path before its message; ours already names it.
+  std::string_view detail(const char* message) const {
+    std::string_view text = message == nullptr ? "unknown" : message;
+    const std::string prefix = path_.string() + ": ";
+    if (text.starts_with(prefix)) text.remove_prefix(prefix.size());
+    return text;
+  }
+
+  fs::path path_;
+  std::unique_ptr<gzFile_s, Close> file_;
+};
+
+}  // namespace
+
+IdxImages read_idx_images(const fs::path& path) {
+  IdxFile file(path);
+  const auto [count, height, width] = file.header<3>(kImagesMagic, "images");
+  // Each size is below 2^32, so the product of two cannot overflow 64 bits.
+  const std::uint64_t image = std::uint64_t{height} * width;
+  if (image != 0 && count > kMaxBytes / image)
+    file.fail(fmt::format("absurd sizes {} x {} x {}: more than 64 GiB", count, height, width));
+  if (count == 0 || image == 0)
+    file.fail(fmt::format("no images in it ({} x {} x {})", count, height, width));
+  return {count, height, width, file.body(count * image)};
+}
+
+std::vector<std::uint8_t> read_idx_labels(const fs::path& path) {
+  IdxFile file(path);
+  const auto [count] = file.header<1>(kLabelsMagic, "labels");
+  if (count == 0) file.fail("no labels in it");
+  return file.body(count);
+}
+
+}  // namespace gradflow
