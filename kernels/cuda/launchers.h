@@ -1,0 +1,36 @@
+// One launcher for each operation of Backend: checks the dtype, chooses grid and path, queues kernels.
+// Each family is one .cu file; its kernels are in the .cuh of the same name.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "gradflow/kernels/backend.h"
+#include "kernels/cuda/queue.h"
+
+namespace gradflow::kernels::cuda {
+
+void pointwise_forward(Queue& queue, const PointwiseForward& a);
+void pointwise_backward(Queue& queue, const PointwiseBackward& a);
+void residual_forward(Queue& queue, const ResidualForward& a);
+void residual_backward(Queue& queue, const ResidualBackward& a);
+void batch_norm_forward(Queue& queue, const BatchNormForward& a);
+void batch_norm_backward(Queue& queue, const BatchNormBackward& a);
+void column_sum(Queue& queue, const ColumnSum& a);
+void softmax_cross_entropy(Queue& queue, const SoftmaxCrossEntropy& a);
+void stats(Queue& queue, const StatsOf& a);
+void difference_stats(Queue& queue, const DifferenceStats& a);
+void exponent_histogram(Queue& queue, const ExponentHistogram& a);
+void mark_alive(Queue& queue, const MarkAlive& a);
+void gather_batch(Queue& queue, const GatherBatch& a);
+void fill(Queue& queue, DType dtype, void* pointer, std::size_t n, double value);
+
+// `memory` holds the table of tensors; it and the queue must outlive the update.
+std::unique_ptr<Update> make_update(Queue& queue, Backend& memory, const UpdateDesc& desc,
+                                    std::span<const UpdateSlice> slices);
+
+// y[r, c] = bias[c]; what a matrix product with a bias then adds to.
+void broadcast_rows(Queue& queue, const float* bias, float* y, std::size_t rows, std::size_t columns);
+
+}  // namespace gradflow::kernels::cuda

@@ -1,0 +1,77 @@
+// Sums over a grid in a fixed order: threads, then lanes, then warps, then blocks by index. No float
+// atomics; the only atomic counts finished blocks.
+//
+// A partial P has `__device__ void merge(const P& other)`, `P from_lane(int offset) const` (the same
+// partial of the lane `offset` further up) and value-initializes to "nothing seen".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/queue.h"
+#include "kernels/cuda/simt.h"
+
+namespace gradflow::kernels::cuda {
+
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The result is valid in lane 0.
+template <class P>
+__device__ inline P warp_reduce(P mine) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) mine.merge(mine.from_lane(offset));
+  return mine;
+}
+
+// The result is valid in thread 0. Blocks are one-dimensional, a whole number of warps, at most 256
+// threads. Every thread of the block must call it.
+template <class P>
+__device__ inline P block_reduce(P mine) {
+  SIMT_SHARED(P, warps, [8]);
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned lane = threadIdx.x % 32;
+  mine = warp_reduce(mine);
+  __syncthreads();  // a previous call may still be reading
+  if (lane == 0) warps[warp] = mine;
+  __syncthreads();
+  if (warp == 0) {
+    mine = lane < blockDim.x / 32 ? warps[lane] : P{};
+    mine = warp_reduce(mine);
+  }
+  return mine;
+}
+
+// True in every thread of the block that calls it last among `blocks` blocks sharing `ticket`. What the
+// other blocks wrote before their call is then visible. The ticket is zero again for the next launch.
+__device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
+  SIMT_SHARED(unsigned, is_last, [1]);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0 && threadIdx.y == 0) {
+    is_last[0] = atomicAdd(ticket, 1u) == blocks - 1;
+    if (is_last[0]) *ticket = 0;
+  }
+  __syncthreads();
+  const bool last = is_last[0] != 0;
+  if (last) __threadfence();
+  return last;
+}
+
+// Reduces `mine` over the whole (one-dimensional) grid; true in exactly one thread, which then holds the
+// total in `mine`. sizeof(P) <= kReductionBytesPerBlock.
+template <class P>
+__device__ inline bool grid_reduce(P& mine, const ReductionScratch& scratch) {
+  static_assert(sizeof(P) <= kReductionBytesPerBlock);
+  mine = block_reduce(mine);
+  if (gridDim.x > 1) {
+    P* partials = static_cast<P*>(scratch.partials);
+    if (threadIdx.x == 0) partials[blockIdx.x] = mine;
+    if (!last_block(scratch.tickets, gridDim.x)) return false;
+    mine = P{};
+    for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x) mine.merge(partials[b]);
+    mine = block_reduce(mine);
+  }
+  return threadIdx.x == 0;
+}
+
+}  // namespace gradflow::kernels::cuda

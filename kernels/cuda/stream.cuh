@@ -1,0 +1,89 @@
+// Walking over arrays: 16 bytes a thread and several loads in flight where alignment allows, element by
+// element otherwise.
+//
+//   struct Body {
+//     template <int W> __device__ auto load(std::size_t i) const;              // reads elements [i, i+W)
+//     template <int W> __device__ void store(std::size_t i, const auto& in);   // computes and writes them
+//   };
+//   Body body{...};
+//   stream_over(n, vector, body);
+//
+// All loads of a batch happen before its stores and each element is read and written by one thread, so
+// outputs may be inputs. `vector` promises 16-byte alignment of every pointer the body uses.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include "gradflow/kernels/pointwise_ops.h"
+#include "kernels/cuda/simt.h"
+
+namespace gradflow::kernels::cuda {
+
+inline constexpr int kPack = 4;      // floats in 16 bytes
+inline constexpr int kInFlight = 4;  // packs a thread loads before it computes
+inline constexpr std::size_t kStreamItemsPerBlock = 256 * kPack * kInFlight;
+
+template <int W>
+struct Pack {
+  float v[W];
+};
+
+template <int W>
+__device__ inline Pack<W> load_pack(const float* p) {
+  if constexpr (W == kPack) {
+    const float4 q = *reinterpret_cast<const float4*>(p);
+    return {q.x, q.y, q.z, q.w};
+  } else {
+    static_assert(W == 1);
+    return {*p};
+  }
+}
+
+template <int W>
+__device__ inline void store_pack(float* p, const Pack<W>& q) {
+  if constexpr (W == kPack) {
+    *reinterpret_cast<float4*>(p) = float4{q.v[0], q.v[1], q.v[2], q.v[3]};
+  } else {
+    static_assert(W == 1);
+    *p = q.v[0];
+  }
+}
+
+// [first, n) by threads `thread` of `threads`, in packs of W with kUnroll of them in flight.
+template <int W, int kUnroll, class Body>
+__device__ inline void stream_packs(std::size_t packs, std::size_t thread, std::size_t threads, Body& body) {
+  using Loaded = decltype(body.template load<W>(0));
+  std::size_t i = thread;
+  for (; i + (kUnroll - 1) * threads < packs; i += kUnroll * threads) {
+    Loaded in[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) in[u] = body.template load<W>(W * (i + u * threads));
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) body.template store<W>(W * (i + u * threads), in[u]);
+  }
+  for (; i < packs; i += threads) body.template store<W>(W * i, body.template load<W>(W * i));
+}
+
+template <int kUnroll = kInFlight, class Body>
+__device__ inline void stream_over(std::size_t n, bool vector, Body& body) {
+  const std::size_t thread = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::size_t threads = std::size_t{gridDim.x} * blockDim.x;
+  if (!vector) return stream_packs<1, kUnroll>(n, thread, threads, body);
+  const std::size_t packs = n / kPack;
+  stream_packs<kPack, kUnroll>(packs, thread, threads, body);
+  const std::size_t tail = kPack * packs + thread;
+  if (tail < n) body.template store<1>(tail, body.template load<1>(tail));
+}
+
+// The functions pointwise ops call, in f32. Written so that no intermediate overflows.
+struct Math {
+  static GRADFLOW_HD float exp(float x) { return ::expf(x); }
+  static GRADFLOW_HD float tanh(float x) { return ::tanhf(x); }
+  static GRADFLOW_HD float sigmoid(float x) {
+    const float e = ::expf(-::fabsf(x));  // in (0, 1]; keeps the tail of negative x down to denormals
+    return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
+  }
+};
+
+}  // namespace gradflow::kernels::cuda
