@@ -1,0 +1,87 @@
+// Executor: a plan bound to a device. forward(), step(), and what they measured.
+//
+// Construction plans, allocates one arena, prepares vendor objects and fixes every address; after that a
+// step allocates nothing. One stream, launches in plan order. On CUDA the training step is recorded once
+// and replayed (option `record`); both ways give the same bits.
+//
+// The backend, the parameter store and the optimizer must outlive the executor; the graph need not.
+// Use by one thread at a time; executors that share a parameter store run one after the other.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gradflow/engine/graph.h"
+#include "gradflow/engine/memory.h"
+#include "gradflow/engine/optimizer.h"
+#include "gradflow/engine/parameters.h"
+#include "gradflow/engine/plan.h"
+#include "gradflow/engine/probe.h"
+
+namespace gradflow {
+
+struct ExecutorOptions {
+  bool training = true;  // false: forward only
+  bool retain = false;   // every value and gradient stays readable until the next step
+  bool reuse = true;
+  std::vector<ValueId> input_gradients;
+  std::vector<ProbeRequest> probes;
+  bool fuse_probes = true;
+  bool record = true;    // replay the step as one recording where the backend can
+  int history = 1;       // probe readings of this many steps are kept on the device (a ring)
+};
+
+class Executor {
+ public:
+  // With an optimizer, step() also updates; it must belong to `parameters`.
+  Executor(Graph graph, ParameterStore& parameters, Optimizer* optimizer = nullptr, ExecutorOptions options = {});
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  const Graph& graph() const noexcept;
+  const Plan& plan() const noexcept;
+  const ExecutorOptions& options() const noexcept;
+  Backend& backend() const noexcept;
+
+  // Where to put a batch, by input name; contents survive the step.
+  Tensor input(std::string_view name) const;
+  // Device tensors; null data if the plan has no such tensor. Readable after a step only with `retain`
+  // (inputs and unread outputs always are).
+  Tensor value(ValueId v) const;
+  Tensor gradient(ValueId v) const;
+  Tensor parameter_gradient(ParameterId p) const;
+
+  void forward();   // evaluation mode of a forward-only executor, training mode otherwise
+  void backward();  // needs a forward() before it: InternalError otherwise
+  void step();      // forward, backward and, with an optimizer, the update
+
+  void enable_probes(bool on) noexcept;  // on at first; off: probe launches and sinks are left out
+
+  // Loss and hits summed since the last call, over every forward; resets both. Waits for the device.
+  kernels::LossResult take_loss();
+
+  // Readings of the last step in which probes were on, in the order of the requests. One copy.
+  std::vector<ProbeReading> read_probes();
+  // The last `history` steps with their scalars only, oldest first: [step][request]. One copy.
+  std::vector<std::vector<Stats>> read_history();
+  // Alive flags of an `alive` probe since the last reset: 1 where the unit was > 0 on some row.
+  std::vector<std::uint8_t> read_alive(int probe) const;
+  void reset_alive();
+
+  // "block07.relu backward"
+  std::string launch_name(const Launch& launch) const;
+  // Runs the launches of one step singly and returns each one's seconds (waits after each: for tables, not
+  // for totals).
+  std::vector<double> time_launches();
+
+ private:
+  struct State;
+  std::unique_ptr<State> s_;
+};
+
+}  // namespace gradflow

@@ -1,0 +1,124 @@
+// Layer: what a network is made of.
+//
+// A layer says once, in infer(), everything the plan must know: output shapes, parameters, what backward
+// reads, what may happen in place, and what a pass costs. forward() and backward() then only queue
+// launches on the backend: they allocate nothing, keep no tensor, and see fixed addresses. One layer
+// object may serve several executors; it holds configuration only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gradflow/engine/tensor.h"
+#include "gradflow/kernels/backend.h"
+
+namespace gradflow {
+
+using kernels::Backend;
+
+// Decides how a parameter is initialized.
+enum class ParameterRole : std::uint8_t {
+  weight,  // by the network's initializer, from fan_in and fan_out
+  bias,    // zero, or uniform in +-1/sqrt(fan_in) under the `torch` initializer
+  scale,   // one
+  shift,   // zero
+};
+
+struct ParameterSpec {
+  std::string name;  // within the layer: "weight"; the graph puts the node's name before it
+  Shape shape;
+  ParameterRole role = ParameterRole::weight;
+  std::int64_t fan_in = 1, fan_out = 1;
+  bool decay = true;  // weight decay applies
+};
+
+struct StateSpec {  // persistent, not trained: running statistics, gates
+  std::string name;
+  TensorSpec spec;
+  double initial = 0;
+};
+
+// A set of operand indices 0..31.
+struct Operands {
+  std::uint32_t bits = 0;
+  constexpr Operands() = default;
+  constexpr Operands(std::initializer_list<int> indices) {
+    for (int i : indices) bits |= 1u << i;
+  }
+  constexpr bool contains(std::size_t i) const noexcept { return (bits >> i & 1u) != 0; }
+};
+
+struct Cost {  // bytes that must move to and from memory, and floating-point operations (2 per multiply-add)
+  double bytes = 0, flops = 0;
+};
+
+struct Inference {
+  std::vector<TensorSpec> outputs;  // none for a loss
+  std::vector<ParameterSpec> parameters;
+  std::vector<StateSpec> states;
+  std::vector<TensorSpec> saved;        // written by a training forward, read by backward
+  Operands differentiable = {0};        // inputs that have a gradient (labels have none)
+  Operands backward_reads_input = {};   // x(i) must survive until this layer's backward
+  Operands backward_reads_output = {};  // y(i) likewise
+  std::optional<int> output_over_input;    // y(0) may lie over x(i), if nobody reads x(i) afterwards
+  std::optional<int> gradient_over_dy;     // dx(i) may lie over dy(0), when it overwrites
+  std::optional<int> gradient_over_saved;  // dx(i) may lie over saved(0): forward has already made it
+  bool is_loss = false;                    // backward starts here
+  Cost forward, backward;
+};
+
+// Statistics that a layer can gather inside the passes it makes anyway. The executor then hands it
+// sinks (contexts below); other statistics cost a pass of their own.
+struct FusedStats {
+  bool x = false, y = false;    // in forward, of input 0 and output 0
+  bool dy = false, dx = false;  // in backward, of dy(0) and of dx(0) as it stands afterwards
+  PointwiseId output_op = PointwiseId::identity;  // decides what counts as saturated in output 0
+};
+
+// Vendor objects made once per executor: prepared products, descriptors. Also books workspace.
+class Prepared {
+ public:
+  virtual ~Prepared() = default;
+  std::size_t forward_workspace = 0, backward_workspace = 0;  // bytes
+};
+
+struct ForwardContext {
+  Backend* backend = nullptr;
+  bool training = true;
+  std::span<const Tensor> x, y, parameters, states, saved;
+  void* workspace = nullptr;
+  Prepared* prepared = nullptr;
+  kernels::LossResult* loss = nullptr;  // where a loss adds its result
+  Stats *x_stats = nullptr, *y_stats = nullptr;
+
+};
+
+struct BackwardContext {
+  Backend* backend = nullptr;
+  std::span<const Tensor> x, y, dy, dx, parameters, dparameters, states, saved;
+  // x(i) and y(i) are null unless declared in infer(); dx(i) is null where its mode is none.
+  std::span<const GradMode> modes;            // one per input
+  std::span<const GradMode> parameter_modes;  // one per parameter
+  void* workspace = nullptr;
+  Prepared* prepared = nullptr;
+  Stats *dy_stats = nullptr, *dx_stats = nullptr;
+};
+
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  virtual std::string_view type() const noexcept = 0;  // "linear"
+  // The only place where shapes are decided; throws UserError when the inputs do not fit.
+  virtual Inference infer(std::span<const TensorSpec> inputs) const = 0;
+  virtual std::unique_ptr<Prepared> prepare(std::span<const TensorSpec> inputs, Backend& backend) const;
+  virtual FusedStats fused_stats() const noexcept { return {}; }
+  virtual void forward(ForwardContext& c) const = 0;
+  virtual void backward(BackwardContext& c) const = 0;
+};
+
+}  // namespace gradflow

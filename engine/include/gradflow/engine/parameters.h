@@ -1,0 +1,61 @@
+// ParameterStore: what a network has learned. Parameters and states, in the memory of one backend.
+//
+// It outlives executors and is shared by them: the training step, the evaluation at another batch size
+// and the last, smaller batch read the same memory. It is laid out from a graph; any graph with the
+// same parameters and states (names, order, shapes) may be bound to it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gradflow/engine/graph.h"
+#include "gradflow/engine/memory.h"
+
+namespace gradflow {
+
+// How weights are drawn, by variance: lecun 1/fan_in, xavier 2/(fan_in + fan_out), he 2/fan_in (normal);
+// torch: uniform in +-1/sqrt(fan_in), biases too (variance 1/(3 fan_in)); orthogonal: rows or columns
+// orthonormal (QR of a normal matrix, sign-fixed). Every weight is multiplied by gain.
+// Sources: LeCun 1998; Glorot & Bengio 2010; He et al. 2015 (1502.01852); Saxe et al. 2013 (1312.6120).
+struct Initializer {
+  enum class Kind : std::uint8_t { lecun, xavier, he, torch, orthogonal };
+  Kind kind = Kind::he;
+  double gain = 1;
+
+  // Var(W) * fan_in of a weight under this initializer, and the variance of its bias.
+  double scaled_variance(const ParameterSpec& weight) const;
+  double bias_variance(const ParameterSpec& weight) const;
+};
+
+const char* name_of(Initializer::Kind kind) noexcept;
+
+class ParameterStore {
+ public:
+  ParameterStore(Backend& backend, const Graph& graph);  // zeros
+
+  // Draws every parameter and resets every state. An element's value depends on (seed, the parameter's
+  // name, its index) alone: networks that share names and shapes share every bit, on every backend.
+  void initialize(const Initializer& initializer, std::uint64_t seed);
+
+  Backend& backend() const noexcept { return *backend_; }
+  DType dtype() const noexcept { return dtype_; }
+  std::span<const Tensor> parameters() const noexcept { return parameters_; }
+  std::span<const Tensor> states() const noexcept { return states_; }
+  std::span<const ParameterSpec> parameter_specs() const noexcept { return parameter_specs_; }
+  std::span<const StateSpec> state_specs() const noexcept { return state_specs_; }
+
+  // UserError naming the first difference, if the graph's parameters or states are not these.
+  void require_match(const Graph& graph) const;
+
+ private:
+  Backend* backend_;
+  DType dtype_;
+  std::vector<ParameterSpec> parameter_specs_;
+  std::vector<StateSpec> state_specs_;
+  DeviceMemory memory_;
+  std::vector<Tensor> parameters_, states_;
+};
+
+}  // namespace gradflow

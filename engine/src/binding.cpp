@@ -1,0 +1,185 @@
+#include "binding.h"
+
+#include <fmt/format.h>
+
+#include "gradflow/kernels/error.h"
+
+namespace gradflow {
+namespace {
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+PlanOptions plan_options(const ExecutorOptions& o, Backend& backend, bool with_optimizer) {
+  PlanOptions p;
+  p.training = o.training;
+  p.reuse = o.reuse;
+  p.retain = o.retain;
+  p.input_gradients = o.input_gradients;
+  p.probes = o.probes;
+  p.fuse_probes = o.fuse_probes;
+  // On the host a gradient is updated from while it is in cache; on a GPU one launch for all is cheaper.
+  if (o.training && with_optimizer) p.update = backend.is_host() ? UpdatePlacement::immediate : UpdatePlacement::at_end;
+  return p;
+}
+
+}  // namespace
+
+Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions o)
+    : graph(std::move(g)), options(std::move(o)), backend(parameters.backend()),
+      plan(make_plan(graph, plan_options(options, backend, optimizer != nullptr), backend)),
+      parameters_(parameters), optimizer_(optimizer) {
+  parameters.require_match(graph);
+  if (optimizer && &optimizer->parameters() != &parameters)
+    throw UserError("the optimizer was made for another parameter store: make it for the one the executor uses");
+  if (options.history < 1) throw UserError(fmt::format("a probe history of {} steps: at least 1", options.history));
+  arena_ = DeviceMemory(backend, plan.arena_bytes);
+  loss = DeviceMemory(backend, sizeof(kernels::LossResult));
+  backend.zero(loss.data(), loss.bytes());
+  if (plan.arena_bytes) backend.zero(arena_.data(), plan.arena_bytes);
+  bind_tensors();
+  bind_probes();
+  bind_nodes();
+  bind_updates();
+}
+
+Tensor Binding::buffer_tensor(int buffer, const TensorSpec& spec) const {
+  if (buffer == kNobody) return {nullptr, spec};
+  return {arena_.at(plan.buffers[at(buffer)].offset), spec};
+}
+
+void Binding::bind_tensors() {
+  for (std::size_t v = 0; v < graph.values().size(); ++v) {
+    values.push_back(buffer_tensor(plan.value_buffer[v], graph.values()[v].spec));
+    gradients.push_back(buffer_tensor(plan.gradient_buffer[v], graph.values()[v].spec));
+  }
+  for (std::size_t p = 0; p < graph.parameters().size(); ++p)
+    parameter_gradients.push_back(buffer_tensor(plan.parameter_gradient_buffer[p], {graph.parameters()[p].shape, graph.dtype()}));
+}
+
+void Binding::bind_nodes() {
+  nodes_.resize(graph.nodes().size());
+  for (std::size_t n = 0; n < nodes_.size(); ++n) {
+    const Node& node = graph.nodes()[n];
+    BoundNode& b = nodes_[n];
+    std::vector<TensorSpec> input_specs;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const std::size_t v = at(node.inputs[i]);
+      input_specs.push_back(values[v].spec);
+      b.x.push_back(values[v]);
+      b.dx.push_back(plan.modes[n][i] == GradMode::none ? Tensor{nullptr, values[v].spec} : gradients[v]);
+    }
+    for (const ValueId v : node.outputs) {
+      b.y.push_back(values[at(v)]);
+      b.dy.push_back(gradients[at(v)]);
+    }
+    for (const ParameterId p : node.parameters) {
+      b.parameters.push_back(parameters_.parameters()[at(p)]);
+      b.dparameters.push_back(parameter_gradients[at(p)]);
+    }
+    b.parameter_modes.assign(node.parameters.size(), GradMode::overwrite);
+    for (const StateId s : node.states) b.states.push_back(parameters_.states()[at(s)]);
+    for (std::size_t i = 0; i < plan.saved_buffers[n].size(); ++i)
+      b.saved.push_back(buffer_tensor(plan.saved_buffers[n][i], node.inference.saved[i]));
+    b.prepared = node.layer->prepare(input_specs, backend);
+    b.forward_name = fmt::format("{} forward", node.name);
+    b.backward_name = fmt::format("{} backward", node.name);
+
+    const auto workspace = [&](int buffer) { return buffer == kNobody ? nullptr : arena_.at(plan.buffers[at(buffer)].offset); };
+    ForwardContext& f = b.forward;
+    f.backend = &backend;
+    f.training = options.training;
+    f.x = b.x, f.y = b.y, f.parameters = b.parameters, f.states = b.states, f.saved = b.saved;
+    f.workspace = workspace(plan.forward_workspace[n]);
+    f.prepared = b.prepared.get();
+    f.loss = loss.as<kernels::LossResult>();
+    BackwardContext& w = b.backward;
+    w.backend = &backend;
+    w.x = b.x, w.y = b.y, w.dy = b.dy, w.dx = b.dx, w.parameters = b.parameters, w.dparameters = b.dparameters;
+    w.states = b.states, w.saved = b.saved;
+    w.modes = plan.modes[n];
+    w.parameter_modes = b.parameter_modes;
+    w.workspace = workspace(plan.backward_workspace[n]);
+    w.prepared = b.prepared.get();
+  }
+  using Where = ProbePlace::Where;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const ProbePlace& place = plan.probe_places[i];
+    if (place.node == kNobody) continue;
+    BoundNode& b = nodes_[at(place.node)];
+    (place.where == Where::forward_x   ? b.x_stats
+     : place.where == Where::forward_y ? b.y_stats
+     : place.where == Where::backward_dy ? b.dy_stats
+                                         : b.dx_stats) = slots_[i].stats;
+  }
+}
+
+void Binding::bind_updates() {
+  updates_.resize(plan.launches.size());
+  if (!optimizer_) return;
+  const auto slice = [&](std::vector<kernels::UpdateSlice>& slices, ParameterId p, bool probes) {
+    const std::size_t i = at(p);
+    const auto sink = [&](std::size_t which) { return probes ? update_sinks_[which][i] : nullptr; };
+    slices.push_back({.n = parameters_.parameters()[i].elements(), .w = parameters_.parameters()[i].data,
+                      .dw = parameter_gradients[i].data, .first_moment = optimizer_->first_moments()[i].data,
+                      .second_moment = optimizer_->second_moments()[i].data, .decay = graph.parameters()[i].decay,
+                      .w_stats = sink(0), .dw_stats = sink(1), .update_stats = sink(2)});
+  };
+  const kernels::UpdateDesc desc{.kind = optimizer_->config().kind, .dtype = graph.dtype(), .scalars = optimizer_->scalars()};
+  for (std::size_t l = 0; l < plan.launches.size(); ++l) {
+    const Launch& launch = plan.launches[l];
+    if (launch.kind != LaunchKind::update) continue;
+    for (const bool probes : {false, true}) {
+      std::vector<kernels::UpdateSlice> slices;
+      for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) {
+        if (launch.node != kNobody) n = launch.node;
+        for (const ParameterId p : graph.node(n).parameters) slice(slices, p, probes);
+        if (launch.node != kNobody) break;
+      }
+      (probes ? updates_[l].with_probes : updates_[l].without_probes) = backend.prepare_update(desc, slices);
+    }
+  }
+}
+
+std::string Binding::name_of_launch(const Launch& launch) const {
+  if (launch.probe != kNobody) {
+    const ProbeRequest& r = options.probes[at(launch.probe)];
+    const bool on_value = r.target == ProbeTarget::value || r.target == ProbeTarget::gradient;
+    return fmt::format("{} {} {}", on_value ? graph.value(r.id).name : graph.parameter(r.id).name, name_of(r.target), name_of(launch.kind));
+  }
+  return fmt::format("{} {}", launch.node == kNobody ? "all parameters" : graph.node(launch.node).name, name_of(launch.kind));
+}
+
+void Binding::launch(int index, bool probes) {
+  const Launch& l = plan.launches[at(index)];
+  switch (l.kind) {
+    case LaunchKind::forward: {
+      BoundNode& b = nodes_[at(l.node)];
+      b.forward.x_stats = probes ? b.x_stats : nullptr;
+      b.forward.y_stats = probes ? b.y_stats : nullptr;
+      backend.range_begin(b.forward_name.c_str());
+      graph.node(l.node).layer->forward(b.forward);
+      backend.range_end();
+      return;
+    }
+    case LaunchKind::backward: {
+      BoundNode& b = nodes_[at(l.node)];
+      b.backward.dy_stats = probes ? b.dy_stats : nullptr;
+      b.backward.dx_stats = probes ? b.dx_stats : nullptr;
+      backend.range_begin(b.backward_name.c_str());
+      graph.node(l.node).layer->backward(b.backward);
+      backend.range_end();
+      return;
+    }
+    case LaunchKind::update: {
+      const BoundUpdate& u = updates_[at(index)];
+      backend.range_begin("update");
+      (probes ? u.with_probes : u.without_probes)->run();
+      backend.range_end();
+      return;
+    }
+    default:
+      if (probes) launch_probe(l);
+  }
+}
+
+}  // namespace gradflow

@@ -1,0 +1,107 @@
+#include "gradflow/engine/executor.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
+#include "binding.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow {
+
+struct Executor::State {
+  Binding binding;
+  std::unique_ptr<kernels::Recording> step_with_probes, step_without_probes;
+  int warm_steps = 0;
+  bool probes = true;
+  bool forward_done = false;
+  std::int64_t probed_steps = 0;
+
+  State(Graph graph, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions options)
+      : binding(std::move(graph), parameters, optimizer, std::move(options)) {}
+
+  std::pair<int, int> whole() const { return {0, static_cast<int>(binding.plan.launches.size())}; }
+
+  void run(std::pair<int, int> range) {
+    for (int i = range.first; i < range.second; ++i) binding.launch(i, probes);
+  }
+};
+
+Executor::Executor(Graph graph, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions options)
+    : s_(std::make_unique<State>(std::move(graph), parameters, optimizer, std::move(options))) {}
+Executor::~Executor() = default;
+
+const Graph& Executor::graph() const noexcept { return s_->binding.graph; }
+const Plan& Executor::plan() const noexcept { return s_->binding.plan; }
+const ExecutorOptions& Executor::options() const noexcept { return s_->binding.options; }
+Backend& Executor::backend() const noexcept { return s_->binding.backend; }
+
+Tensor Executor::input(std::string_view name) const {
+  const ValueId v = graph().find_value(name);
+  if (graph().value(v).producer != kNobody) throw UserError(fmt::format("'{}' is computed, not an input", name));
+  return value(v);
+}
+Tensor Executor::value(ValueId v) const { return s_->binding.values.at(static_cast<std::size_t>(v)); }
+Tensor Executor::gradient(ValueId v) const { return s_->binding.gradients.at(static_cast<std::size_t>(v)); }
+Tensor Executor::parameter_gradient(ParameterId p) const {
+  return s_->binding.parameter_gradients.at(static_cast<std::size_t>(p));
+}
+
+void Executor::enable_probes(bool on) noexcept { s_->probes = on; }
+
+void Executor::forward() {
+  if (s_->probes) s_->binding.clear_readings();
+  s_->run({0, plan().first_backward});
+  s_->forward_done = true;
+}
+
+void Executor::backward() {
+  if (!options().training) throw InternalError("backward() on a forward-only executor");
+  if (!std::exchange(s_->forward_done, false)) throw InternalError("backward() without a forward() before it");
+  s_->run({plan().first_backward, s_->whole().second});
+}
+
+void Executor::step() {
+  if (!options().training) throw InternalError("step() on a forward-only executor");
+  if (s_->probes) s_->binding.clear_readings();
+  // The first steps run launch by launch (libraries set themselves up); then one recording is replayed.
+  auto& recording = s_->probes ? s_->step_with_probes : s_->step_without_probes;
+  if (options().record && !recording && s_->warm_steps >= 2)
+    recording = backend().record([this] { s_->run(s_->whole()); });
+  if (recording) {
+    recording->replay();
+  } else {
+    s_->run(s_->whole());
+    ++s_->warm_steps;
+  }
+  s_->forward_done = false;
+  if (s_->probes) s_->binding.push_history(s_->probed_steps++);
+}
+
+kernels::LossResult Executor::take_loss() {
+  kernels::LossResult result;
+  backend().copy_out(&result, s_->binding.loss.data(), sizeof result);
+  backend().zero(s_->binding.loss.data(), sizeof result);
+  return result;
+}
+
+std::vector<ProbeReading> Executor::read_probes() { return s_->binding.readings(); }
+std::vector<std::vector<Stats>> Executor::read_history() { return s_->binding.history(s_->probed_steps); }
+std::vector<std::uint8_t> Executor::read_alive(int probe) const { return s_->binding.alive(probe); }
+void Executor::reset_alive() { s_->binding.clear_alive(); }
+std::string Executor::launch_name(const Launch& launch) const { return s_->binding.name_of_launch(launch); }
+
+std::vector<double> Executor::time_launches() {
+  std::vector<double> seconds;
+  for (int i = 0; i < s_->whole().second; ++i) {
+    backend().synchronize();
+    const auto start = std::chrono::steady_clock::now();
+    s_->binding.launch(i, s_->probes);
+    backend().synchronize();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return seconds;
+}
+
+}  // namespace gradflow

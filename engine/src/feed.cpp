@@ -1,0 +1,39 @@
+#include "gradflow/engine/feed.h"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "gradflow/kernels/error.h"
+
+namespace gradflow {
+
+Feed::Feed(Backend& backend, const Dataset& data, const DataSplit& split)
+    : backend_(&backend), count_(split.count()), features_(data.shape.features()),
+      mean_(static_cast<float>(data.mean)), inv_std_(static_cast<float>(data.inv_std)),
+      images_(backend, split.images.size()), labels_(backend, split.labels.size()) {
+  backend.copy_in(images_.data(), split.images.data(), split.images.size());
+  backend.copy_in(labels_.data(), split.labels.data(), split.labels.size());
+}
+
+void Feed::load(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels) {
+  const std::size_t batch = x.shape().rows();
+  if (indices.size() != batch || labels.elements() != batch || x.elements() != batch * features_)
+    throw UserError(fmt::format("{} samples of {} features do not fit x {} and labels {}", indices.size(), features_,
+                                x.spec.to_string(), labels.spec.to_string()));
+  if (indices_.bytes() < batch * sizeof(std::int32_t)) indices_ = DeviceMemory(*backend_, batch * sizeof(std::int32_t));
+  backend_->copy_in(indices_.data(), indices.data(), batch * sizeof(std::int32_t));
+  backend_->gather_batch({.dtype = x.dtype(), .batch = batch, .features = features_, .images = images_.as<std::uint8_t>(),
+                          .labels = labels_.as<std::uint8_t>(), .indices = indices_.as<std::int32_t>(), .mean = mean_,
+                          .inv_std = inv_std_, .x = x.data, .y = labels.as<std::int32_t>()});
+}
+
+void Feed::load_range(std::size_t first, const Tensor& x, const Tensor& labels) {
+  const std::size_t batch = x.shape().rows();
+  if (first + batch > count_) throw UserError(fmt::format("samples {} to {} of {}", first, first + batch, count_));
+  range_.resize(batch);
+  std::iota(range_.begin(), range_.end(), static_cast<std::int32_t>(first));
+  load(range_, x, labels);
+}
+
+}  // namespace gradflow

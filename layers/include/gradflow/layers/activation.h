@@ -1,0 +1,23 @@
+// Pointwise activation: relu, tanh, sigmoid, linear (gradflow/kernels/pointwise_ops.h lists them).
+#pragma once
+
+#include "gradflow/engine/layer.h"
+
+namespace gradflow {
+
+// y = op(x), any shape; runs in place where nobody else reads x. Statistics of all four operands ride along.
+class Activation final : public Layer {
+ public:
+  explicit Activation(PointwiseId op) : info_(info_of(op)) {}
+
+  std::string_view type() const noexcept override { return info_.name; }
+  Inference infer(std::span<const TensorSpec> inputs) const override;
+  FusedStats fused_stats() const noexcept override { return {true, true, true, true, info_.id}; }
+  void forward(ForwardContext& c) const override;
+  void backward(BackwardContext& c) const override;
+
+ private:
+  PointwiseInfo info_;
+};
+
+}  // namespace gradflow

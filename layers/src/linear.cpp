@@ -1,0 +1,86 @@
+#include "gradflow/layers/linear.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "gradflow/kernels/error.h"
+
+namespace gradflow {
+namespace {
+
+using kernels::Matmul;
+using kernels::MatmulDesc;
+
+struct Products final : Prepared {
+  std::shared_ptr<Matmul> y, dx_overwrite, dx_accumulate, dw_overwrite, dw_accumulate;
+};
+
+Shape with_last(const Shape& shape, std::int64_t last) {
+  switch (shape.rank()) {
+    case 2: return {shape[0], last};
+    case 3: return {shape[0], shape[1], last};
+    case 4: return {shape[0], shape[1], shape[2], last};
+    default: throw UserError(fmt::format("input {}: a linear layer takes rank 2 to 4, the features last", shape.to_string()));
+  }
+}
+
+}  // namespace
+
+Linear::Linear(std::int64_t out, bool bias) : out_(out), bias_(bias) {
+  if (out < 1) throw UserError(fmt::format("a linear layer with {} outputs: at least 1", out));
+}
+
+Inference Linear::infer(std::span<const TensorSpec> inputs) const {
+  if (inputs.size() != 1) throw UserError(fmt::format("{} inputs: a linear layer has 1", inputs.size()));
+  const TensorSpec& x = inputs[0];
+  const std::int64_t in = x.shape.back();
+  Inference r;
+  r.outputs = {{with_last(x.shape, out_), x.dtype}};
+  r.parameters = {{.name = "weight", .shape = {out_, in}, .role = ParameterRole::weight, .fan_in = in, .fan_out = out_, .decay = true}};
+  if (bias_) r.parameters.push_back({.name = "bias", .shape = {out_}, .role = ParameterRole::bias, .fan_in = in, .fan_out = out_, .decay = true});
+  r.backward_reads_input = {0};
+  const double rows = static_cast<double>(x.shape.rows()), i = static_cast<double>(in), o = static_cast<double>(out_);
+  const double width = static_cast<double>(size_of(x.dtype));
+  r.forward = {width * (rows * i + rows * o + i * o + (bias_ ? o : 0)), 2 * rows * i * o};
+  r.backward = {width * (2 * rows * o + 2 * rows * i + 2 * i * o + (bias_ ? rows * o + o : 0)), 4 * rows * i * o};
+  return r;
+}
+
+std::unique_ptr<Prepared> Linear::prepare(std::span<const TensorSpec> inputs, Backend& backend) const {
+  auto p = std::make_unique<Products>();
+  const TensorSpec& x = inputs[0];
+  const std::int64_t rows = static_cast<std::int64_t>(x.shape.rows()), in = x.shape.back();
+  MatmulDesc y{.dtype = x.dtype, .m = rows, .n = out_, .k = in, .transpose_a = false, .transpose_b = true, .accumulate = false, .bias = bias_};
+  MatmulDesc dx{.dtype = x.dtype, .m = rows, .n = in, .k = out_};
+  MatmulDesc dw{.dtype = x.dtype, .m = out_, .n = in, .k = rows, .transpose_a = true};
+  p->y = backend.prepare_matmul(y);
+  p->dx_overwrite = backend.prepare_matmul(dx);
+  p->dw_overwrite = backend.prepare_matmul(dw);
+  dx.accumulate = dw.accumulate = true;
+  p->dx_accumulate = backend.prepare_matmul(dx);
+  p->dw_accumulate = backend.prepare_matmul(dw);
+  p->forward_workspace = p->y->workspace_bytes();
+  for (const auto& product : {p->dx_overwrite, p->dx_accumulate, p->dw_overwrite, p->dw_accumulate})
+    p->backward_workspace = std::max(p->backward_workspace, product->workspace_bytes());
+  return p;
+}
+
+void Linear::forward(ForwardContext& c) const {
+  auto& p = static_cast<Products&>(*c.prepared);
+  p.y->run(c.x[0].data, c.parameters[0].data, bias_ ? c.parameters[1].data : nullptr, c.y[0].data, c.workspace);
+}
+
+void Linear::backward(BackwardContext& c) const {
+  auto& p = static_cast<Products&>(*c.prepared);
+  const Tensor& dy = c.dy[0];
+  if (c.modes[0] != GradMode::none)
+    (c.modes[0] == GradMode::overwrite ? p.dx_overwrite : p.dx_accumulate)->run(dy.data, c.parameters[0].data, nullptr, c.dx[0].data, c.workspace);
+  (c.parameter_modes[0] == GradMode::overwrite ? p.dw_overwrite : p.dw_accumulate)
+      ->run(dy.data, c.x[0].data, nullptr, c.dparameters[0].data, c.workspace);
+  if (bias_)
+    c.backend->column_sum({.dtype = dy.dtype(), .rows = dy.shape().rows(), .columns = static_cast<std::size_t>(out_),
+                           .x = dy.data, .y = c.dparameters[1].data, .mode = c.parameter_modes[1]});
+}
+
+}  // namespace gradflow

@@ -1,0 +1,130 @@
+#include "gradflow/layers/models.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "gradflow/engine/spec_text.h"
+#include "gradflow/kernels/error.h"
+#include "gradflow/layers/activation.h"
+#include "gradflow/layers/batch_norm.h"
+#include "gradflow/layers/linear.h"
+#include "gradflow/layers/residual_add.h"
+#include "gradflow/layers/softmax_cross_entropy.h"
+
+namespace gradflow {
+
+std::string_view model_help() noexcept {
+  return
+      "mlp[:key=value,...]   fully connected network, pre-activation units [norm] -> act -> linear\n"
+      "  depth=50            linear layers, stem and head included (1 .. 100000)\n"
+      "  width=256           units of each hidden layer\n"
+      "  act=relu            sigmoid, tanh, relu, linear\n"
+      "  skip=off            on: residual blocks x + branch(x)\n"
+      "  branch=1            linear layers in a residual block, 1 or 2 (only with skip=on)\n"
+      "  branch_scale=1      factor on every branch: a number, or 1/sqrt(L) with L the number of blocks\n"
+      "  norm=none           bn: batch norm before every activation\n"
+      "  init=he             lecun, xavier, he, torch, orthogonal\n"
+      "  gain=1              factor on every initial weight\n"
+      "  bias=on             off: no biases\n";
+}
+
+ModelSpec parse_model(std::string_view text) {
+  SpecReader reader(text, "model");
+  ModelSpec spec{.text = std::string(text), .mlp = {}};
+  if (reader.name() != "mlp") throw_unknown_name("model", text, reader.name(), {"mlp"});
+  MlpSpec& m = spec.mlp;
+  m.depth = reader.get_int("depth", 50, 1, 100000);
+  m.width = reader.get_int("width", 256, 1, 65536);
+  m.act = *find_pointwise(reader.get_choice("act", {"sigmoid", "tanh", "relu", "linear"}, "relu"));
+  m.skip = reader.get_switch("skip", false);
+  const bool branch_given = reader.has("branch"), scale_given = reader.has("branch_scale");
+  m.branch = static_cast<int>(reader.get_int("branch", 1, 1, 2));
+  const std::string scale = reader.get_text("branch_scale", "1");
+  m.batch_norm = reader.get_choice("norm", {"none", "bn"}, "none") == "bn";
+  m.bias = reader.get_switch("bias", true);
+  const std::string init = reader.get_choice("init", {"lecun", "xavier", "he", "torch", "orthogonal"}, "he");
+  m.initializer.gain = reader.get_double("gain", 1, 0, 1e6);
+
+  using Kind = Initializer::Kind;
+  for (const Kind kind : {Kind::lecun, Kind::xavier, Kind::he, Kind::torch, Kind::orthogonal})
+    if (init == name_of(kind)) m.initializer.kind = kind;
+  const std::int64_t hidden = m.depth - 2;
+  if (!m.skip && (branch_given || scale_given)) reader.reject("branch and branch_scale belong to residual networks: add skip=on");
+  if (m.skip && hidden < m.branch) reader.reject("a residual network needs a stem, at least one block and a head: raise depth");
+  if (m.skip && hidden % m.branch != 0) reader.reject("depth minus stem and head must be a multiple of branch");
+  if (scale == "1/sqrt(L)") {
+    if (m.skip && hidden >= m.branch) m.branch_scale = 1 / std::sqrt(static_cast<double>(hidden / m.branch));
+  } else if (!parse_double(scale, m.branch_scale)) {
+    reader.reject("branch_scale", "a finite number or 1/sqrt(L)");
+  }
+  reader.finish();
+  return spec;
+}
+
+namespace {
+
+// Adds nodes and remembers what the report wants to know of each weight layer.
+class MlpBuilder {
+ public:
+  MlpBuilder(Model& model, std::int64_t classes) : model_(model), spec_(model.spec.mlp), classes_(classes) {}
+
+  ValueId build() {
+    const std::int64_t hidden = spec_.depth - 2;
+    if (spec_.depth == 1) return linear("head.linear", model_.x, classes_);
+    ValueId z = linear("stem.linear", model_.x, spec_.width);
+    const std::int64_t blocks = spec_.skip ? hidden / spec_.branch : hidden;
+    const int digits = static_cast<int>(fmt::formatted_size("{}", blocks));
+    for (std::int64_t b = 1; b <= blocks; ++b) {
+      const std::string block = fmt::format("block{:0{}}", b, std::max(2, digits));
+      z = spec_.skip ? residual(block, z) : unit(block, "", z, spec_.width);
+    }
+    return unit("head", "", z, classes_);
+  }
+
+ private:
+  Model& model_;
+  const MlpSpec& spec_;
+  std::int64_t classes_;
+
+  ValueId linear(const std::string& name, ValueId x, std::int64_t out) {
+    const ValueId z = model_.graph.add<Linear>(name, {x}, out, spec_.bias);
+    const ParameterId weight = model_.graph.nodes().back().parameters.front();
+    model_.layers.push_back({.name = name, .weight = weight, .z = z,
+                             .activation = std::nullopt, .block_input = false});
+    return z;
+  }
+
+  ValueId unit(const std::string& block, const std::string& suffix, ValueId z, std::int64_t out) {
+    ValueId h = z;
+    if (spec_.batch_norm) h = model_.graph.add<BatchNorm>(fmt::format("{}.norm{}", block, suffix), {h});
+    h = model_.graph.add<Activation>(fmt::format("{}.{}{}", block, info_of(spec_.act).name, suffix), {h}, spec_.act);
+    model_.layers.back().activation = h;
+    return linear(fmt::format("{}.linear{}", block, suffix), h, out);
+  }
+
+  ValueId residual(const std::string& block, ValueId x) {
+    model_.layers.back().block_input = true;
+    ValueId branch = x;
+    for (int k = 1; k <= spec_.branch; ++k) branch = unit(block, spec_.branch == 1 ? "" : fmt::format("{}", k), branch, spec_.width);
+    const ValueId y = model_.graph.add<ResidualAdd>(block + ".add", {x, branch}, spec_.branch_scale);
+    model_.layers.back().z = y;
+    return y;
+  }
+};
+
+}  // namespace
+
+Model build_model(const ModelSpec& spec, const ModelShape& shape) {
+  if (shape.batch < 1) throw UserError(fmt::format("a batch of {}: at least 1", shape.batch));
+  Model model;
+  model.spec = spec;
+  model.graph = Graph(shape.dtype);
+  model.x = model.graph.input("x", {{shape.batch, shape.features}, shape.dtype});
+  model.labels = model.graph.input("labels", {{shape.batch}, DType::i32});
+  model.logits = MlpBuilder(model, shape.classes).build();
+  model.graph.add_loss("loss", std::make_shared<const SoftmaxCrossEntropy>(), {model.logits, model.labels});
+  return model;
+}
+
+}  // namespace gradflow
