@@ -1,0 +1,104 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/recording.h"
+
+namespace gradflow::kernels::cuda {
+namespace {
+
+std::string cuda_version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
+
+DeviceInfo describe_device(const DeviceQueue& queue, const MatmulLibrary& products) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, queue.ordinal()), "reading the device's properties");
+  int runtime = 0, driver = 0;
+  check(cudaRuntimeGetVersion(&runtime), "reading the runtime's version");
+  check(cudaDriverGetVersion(&driver), "reading the driver's version");
+  DeviceInfo info;
+  info.name = fmt::format("cuda:{}", queue.ordinal());
+  info.model = fmt::format("{} (compute {}.{})", properties.name, properties.major, properties.minor);
+  info.libraries = fmt::format("CUDA {}, {}, driver for CUDA {}", cuda_version(runtime), products.version(),
+                               cuda_version(driver));
+  info.precision = "f32 (no TF32, no fast-math)";
+  info.memory_bytes = properties.totalGlobalMem;
+  info.threads = properties.multiProcessorCount;
+  return info;
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(int ordinal)
+    : queue_(ordinal),
+      products_(open_matmul_library(queue_)),
+      info_(describe_device(queue_, *products_)),
+      profiler_(nvtxDomainCreateA("gradflow")) {}
+
+CudaBackend::~CudaBackend() {
+  static_cast<void>(cudaSetDevice(queue_.ordinal()));
+  static_cast<void>(cudaStreamSynchronize(queue_.stream()));
+  nvtxDomainDestroy(profiler_);
+}
+
+void* CudaBackend::allocate(std::size_t bytes) {
+  if (bytes == 0) return nullptr;
+  queue_.activate();
+  return allocate_on_device(bytes);
+}
+
+void CudaBackend::deallocate(void* pointer) noexcept {
+  if (pointer == nullptr) return;
+  static_cast<void>(cudaSetDevice(queue_.ordinal()));
+  static_cast<void>(cudaFree(pointer));  // waits for the device
+  static_cast<void>(cudaGetLastError());
+}
+
+// The runtime stages pageable memory before it returns; from pinned memory it reads later, so wait then.
+void CudaBackend::copy_in(void* device, const void* host, std::size_t bytes) {
+  if (bytes == 0) return;
+  queue_.activate();
+  check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, queue_.stream()), "copying to the device");
+  cudaPointerAttributes kind{};
+  const bool known = cudaPointerGetAttributes(&kind, host) == cudaSuccess;
+  if (!known) static_cast<void>(cudaGetLastError());
+  if (!known || kind.type != cudaMemoryTypeUnregistered) queue_.synchronize();
+}
+
+void CudaBackend::copy_out(void* host, const void* device, std::size_t bytes) {
+  if (bytes == 0) return;
+  queue_.activate();
+  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, queue_.stream()), "copying from the device");
+  queue_.synchronize();
+}
+
+void CudaBackend::copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  queue_.activate();
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, queue_.stream()), "copying on the device");
+}
+
+void CudaBackend::zero(void* pointer, std::size_t bytes) {
+  if (bytes == 0) return;
+  queue_.activate();
+  check(cudaMemsetAsync(pointer, 0, bytes, queue_.stream()), "clearing memory");
+}
+
+void CudaBackend::synchronize() { queue_.synchronize(); }
+
+std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& launches) {
+  return cuda::record(queue_, launches);
+}
+
+void CudaBackend::range_begin(const char* name) noexcept {
+  nvtxEventAttributes_t event{};
+  event.version = NVTX_VERSION;
+  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
+  event.messageType = NVTX_MESSAGE_TYPE_ASCII;
+  event.message.ascii = name;
+  nvtxDomainRangePushEx(profiler_, &event);
+}
+
+void CudaBackend::range_end() noexcept { nvtxDomainRangePop(profiler_); }
+
+std::shared_ptr<Matmul> CudaBackend::prepare_matmul(const MatmulDesc& desc) { return products_->prepare(desc); }
+
+}  // namespace gradflow::kernels::cuda

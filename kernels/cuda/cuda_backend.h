@@ -1,0 +1,44 @@
+// The CUDA backend: one device, one stream. See gradflow/kernels/backend.h for what each call promises.
+#pragma once
+
+#include <nvtx3/nvToolsExt.h>
+
+#include "kernels/cuda/device_queue.h"
+#include "kernels/cuda/kernel_backend.h"
+#include "kernels/cuda/matmul.h"
+
+namespace gradflow::kernels::cuda {
+
+class CudaBackend final : public KernelBackend {
+ public:
+  explicit CudaBackend(int ordinal);  // must exist
+  ~CudaBackend() override;
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  const DeviceInfo& info() const noexcept override { return info_; }
+  bool is_host() const noexcept override { return false; }
+
+  void* allocate(std::size_t bytes) override;
+  void deallocate(void* pointer) noexcept override;
+  void copy_in(void* device, const void* host, std::size_t bytes) override;
+  void copy_out(void* host, const void* device, std::size_t bytes) override;
+  void copy(void* to, const void* from, std::size_t bytes) override;
+  void zero(void* pointer, std::size_t bytes) override;
+  void synchronize() override;
+  std::unique_ptr<Recording> record(const std::function<void()>& launches) override;
+  void range_begin(const char* name) noexcept override;
+  void range_end() noexcept override;
+  std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
+
+ protected:
+  Queue& queue() noexcept override { return queue_; }
+
+ private:
+  DeviceQueue queue_;
+  std::unique_ptr<MatmulLibrary> products_;
+  DeviceInfo info_;
+  nvtxDomainHandle_t profiler_;
+};
+
+}  // namespace gradflow::kernels::cuda

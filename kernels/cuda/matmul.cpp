@@ -1,0 +1,124 @@
+#include "kernels/cuda/matmul.h"
+
+#include <cublas_v2.h>
+
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/launchers.h"
+
+namespace gradflow::kernels::cuda {
+namespace {
+
+void check_cublas(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  static_cast<void>(cudaGetLastError());
+  throw InternalError(fmt::format("cuBLAS: {} failed: {}", what, cublasGetStatusString(status)));
+}
+
+// cuBLAS recommends 32 MiB on Hopper. A workspace of our own, on one stream, makes results repeatable.
+constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+
+class Cublas final : public MatmulLibrary {
+ public:
+  explicit Cublas(DeviceQueue& queue) : queue_(queue) {
+    queue_.activate();
+    check_cublas(cublasCreate(&handle_), "cublasCreate");
+    try {
+      workspace_ = allocate_on_device(kWorkspaceBytes);
+      check_cublas(cublasSetStream(handle_, queue_.stream()), "cublasSetStream");  // resets the workspace
+      check_cublas(cublasSetWorkspace(handle_, workspace_, kWorkspaceBytes), "cublasSetWorkspace");
+      check_cublas(cublasSetMathMode(handle_, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
+      check_cublas(cublasSetAtomicsMode(handle_, CUBLAS_ATOMICS_NOT_ALLOWED), "cublasSetAtomicsMode");
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~Cublas() override { release(); }
+  Cublas(const Cublas&) = delete;
+  Cublas& operator=(const Cublas&) = delete;
+
+  std::shared_ptr<Matmul> prepare(const MatmulDesc& desc) override;
+
+  std::string version() const override {
+    int number = 0;
+    check_cublas(cublasGetVersion(handle_, &number), "cublasGetVersion");
+    return fmt::format("cuBLAS {}.{}.{}", number / 10000, number / 100 % 100, number % 100);
+  }
+
+  cublasHandle_t handle() const noexcept { return handle_; }
+  DeviceQueue& queue() const noexcept { return queue_; }
+
+ private:
+  void release() noexcept {
+    static_cast<void>(cudaSetDevice(queue_.ordinal()));
+    static_cast<void>(cublasDestroy(handle_));
+    static_cast<void>(cudaFree(workspace_));
+    static_cast<void>(cudaGetLastError());
+  }
+
+  DeviceQueue& queue_;
+  cublasHandle_t handle_ = nullptr;
+  void* workspace_ = nullptr;
+  std::vector<std::pair<MatmulDesc, std::shared_ptr<Matmul>>> prepared_;
+};
+
+// cuBLAS counts columns first. A row-major [m, n] matrix is a column-major [n, m] one, and
+// y = op(a) op(b) becomes y^T = op(b)^T op(a)^T: so the operands change places and nothing is transposed.
+class CublasMatmul final : public Matmul {
+ public:
+  CublasMatmul(Cublas& library, const MatmulDesc& desc) : library_(library), desc_(desc) {}
+
+  std::size_t workspace_bytes() const noexcept override { return 0; }  // the handle has its own
+
+  // With a bias, y starts as its rows and the product is added: one pass less than adding it afterwards.
+  void run(const void* a, const void* b, const void* bias, void* y, void* /*workspace*/) override {
+    const auto [dtype, m, n, k, transpose_a, transpose_b, accumulate, with_bias] = desc_;
+    if (m == 0 || n == 0) return;
+    DeviceQueue& queue = library_.queue();
+    queue.activate();
+    if (with_bias) {
+      broadcast_rows(queue, static_cast<const float*>(bias), static_cast<float*>(y), static_cast<std::size_t>(m),
+                     static_cast<std::size_t>(n));
+    }
+    if (k == 0) {
+      if (!with_bias && !accumulate) {
+        const std::size_t bytes = static_cast<std::size_t>(m) * static_cast<std::size_t>(n) * sizeof(float);
+        check(cudaMemsetAsync(y, 0, bytes, queue.stream()), "clearing an empty product");
+      }
+      return;
+    }
+    const float one = 1.0f;
+    const float beta = accumulate || with_bias ? 1.0f : 0.0f;
+    check_cublas(
+        cublasGemmEx_64(library_.handle(), transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                        transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, CUDA_R_32F, transpose_b ? k : n, a,
+                        CUDA_R_32F, transpose_a ? m : k, &beta, y, CUDA_R_32F, n, CUBLAS_COMPUTE_32F_PEDANTIC,
+                        CUBLAS_GEMM_DEFAULT),
+        "a matrix product");
+  }
+
+ private:
+  Cublas& library_;
+  MatmulDesc desc_;
+};
+
+std::shared_ptr<Matmul> Cublas::prepare(const MatmulDesc& desc) {
+  require_supported(desc.dtype, "matmul");
+  if (desc.m < 0 || desc.n < 0 || desc.k < 0) {
+    throw InternalError(fmt::format("matrix product of negative size {}x{}x{}", desc.m, desc.n, desc.k));
+  }
+  if (desc.bias && desc.accumulate) throw InternalError("a matrix product takes a bias or accumulates, not both");
+  for (const auto& [known, product] : prepared_) {
+    if (known == desc) return product;
+  }
+  return prepared_.emplace_back(desc, std::make_shared<CublasMatmul>(*this, desc)).second;
+}
+
+}  // namespace
+
+std::unique_ptr<MatmulLibrary> open_matmul_library(DeviceQueue& queue) { return std::make_unique<Cublas>(queue); }
+
+}  // namespace gradflow::kernels::cuda
