@@ -307,6 +307,8 @@ TEST(VerdictTrained, WithoutAUsableYardstickPerfectIsTheMeasure) {
   }
   NetworkResult self = yardstick_with(0.5);
   EXPECT_EQ(judge_trained(self, &self, {}, 10).kind, VerdictKind::does_not_learn);
+  const NetworkResult copy = self;  // however it is handed over, the yardstick is not its own measure
+  EXPECT_EQ(judge_trained(self, &copy, {}, 10).kind, VerdictKind::does_not_learn);
   self.final_accuracy = 0.85;
   EXPECT_EQ(judge_trained(self, nullptr, {}, 10).kind, VerdictKind::healthy);
   EXPECT_HAS(judge_trained(self, nullptr, {}, 10).evidence, "to perfect");
