@@ -27,22 +27,20 @@ constexpr const char* kModuleVariable = "GRADFLOW_CUDA_MODULE";
 
 // Directories to look in, in order. None of these calls throws for a path that is absent.
 std::vector<fs::path> module_directories() {
-  std::vector<fs::path> found;
   std::error_code ignored;
-  if (const fs::path program = fs::read_symlink("/proc/self/exe", ignored); !program.empty()) {
-    found.push_back(program.parent_path());
-  }
+  const fs::path program_directory = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  std::vector<fs::path> found{program_directory};
   Dl_info self{};  // the file this code is linked into: the program, or a library that holds gradflow
   if (dladdr(reinterpret_cast<const void*>(&cuda_device_count), &self) != 0 && self.dli_fname != nullptr) {
     if (const fs::path file = fs::canonical(self.dli_fname, ignored); !file.empty()) {
       found.push_back(file.parent_path());
     }
   }
-#ifdef GRADFLOW_CUDA_MODULE_DIR  // colon-separated: where it is installed, where it was built
+#ifdef GRADFLOW_CUDA_MODULE_DIR  // colon-separated; relative ones start at the program's directory
   std::string_view rest = GRADFLOW_CUDA_MODULE_DIR;
   while (!rest.empty()) {
     const std::size_t end = std::min(rest.find(':'), rest.size());
-    if (end > 0) found.emplace_back(rest.substr(0, end));
+    if (end > 0) found.push_back(program_directory / rest.substr(0, end));
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
 #endif
