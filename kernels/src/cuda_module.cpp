@@ -47,6 +47,13 @@ std::vector<fs::path> module_directories() {
   return found;
 }
 
+// Opening the module maps some 200 MB of libraries, which takes a quarter of a second. A machine without a
+// driver gets its answer without that. The driver stays loaded; the module would load it too.
+void require_driver() {
+  if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != nullptr) return;
+  throw UserError("no NVIDIA driver found (libcuda.so.1 is not installed)");
+}
+
 // The module's file; throws UserError with the reason alone when there is none.
 fs::path find_module() {
   std::error_code ignored;
@@ -58,7 +65,10 @@ fs::path find_module() {
     return path;
   }
   for (const fs::path& directory : module_directories()) {
-    if (fs::path path = directory / kModuleFile; fs::is_regular_file(path, ignored)) return path;
+    if (fs::path path = directory / kModuleFile; fs::is_regular_file(path, ignored)) {
+      require_driver();
+      return path;
+    }
   }
   throw UserError(fmt::format("no CUDA module {} found (built without CUDA?)", kModuleFile));
 }

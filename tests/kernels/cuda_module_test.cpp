@@ -126,6 +126,18 @@ TEST(CudaModule, ExceptionsKeepTheirTypeAcrossTheModule) {
 }
 
 #ifdef GRADFLOW_CUDA_MODULE_FILE
+// A module chosen by hand is opened even where the loader sees no driver: its own reason comes through.
+TEST(CudaModule, TheRealOneAnswersByItself) {
+  const ChosenModule chosen(GRADFLOW_CUDA_MODULE_FILE);
+  std::string reason;
+  const int count = cuda_device_count(&reason);
+  EXPECT_EQ(count == 0, !reason.empty());
+  if (count == 0) {
+    expect_contains(reason, "cudaError");
+    EXPECT_EQ(reason_of_open(), "no CUDA device: " + reason);
+  }
+}
+
 TEST(CudaModule, TheRealOneChecksTheInterfaceFirst) {
   void* library = dlopen(GRADFLOW_CUDA_MODULE_FILE, RTLD_NOW | RTLD_LOCAL);
   ASSERT_NE(library, nullptr) << dlerror();
