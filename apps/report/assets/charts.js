@@ -1,0 +1,146 @@
+// Line charts by layer or by step, on top of Chart.js: theme, logarithmic axis, labels at the ends of the lines.
+(() => {
+  'use strict';
+  const GF = window.GF;
+  const Chart = window.Chart;
+  const cards = new Map();  // name -> {box, details, chart, title}
+
+  // Chart.js' own logarithmic axis draws a line for every digit; ours plots log10 on a linear one.
+  const logTick = (value) => {
+    if (Number.isInteger(Number(value.toFixed(6)))) return GF.power(Math.round(value));
+    return GF.pretty(10 ** value, 2);
+  };
+
+  const endLabels = {
+    id: 'endLabels',
+    afterDatasetsDraw(chart, _, options) {
+      if (!options.side) return;
+      const {ctx, chartArea} = chart;
+      const left = options.side === 'left';
+      const entries = [];
+      chart.data.datasets.forEach((set, i) => {
+        if (!set.endLabel) return;
+        const points = chart.getDatasetMeta(i).data.filter((p) => Number.isFinite(p.y) && !p.skip);
+        if (points.length) entries.push({text: set.endLabel, color: set.borderColor, y: points[left ? 0 : points.length - 1].y});
+      });
+      entries.sort((a, b) => a.y - b.y);
+      const gap = 14;
+      entries.forEach((e, i) => { e.at = i ? Math.max(e.y, entries[i - 1].at + gap) : e.y; });
+      const excess = entries.length ? entries[entries.length - 1].at - (chartArea.bottom - 2) : 0;
+      if (excess > 0) entries.reduceRight((limit, e) => (e.at = Math.min(e.at, limit)) - gap, chartArea.bottom - 2);
+      ctx.save();
+      ctx.font = `600 12px ${Chart.defaults.font.family}`;
+      ctx.textBaseline = 'middle';
+      ctx.textAlign = left ? 'right' : 'left';
+      for (const e of entries) {
+        ctx.fillStyle = e.color;
+        ctx.fillText(e.text, left ? chartArea.left - 6 : chartArea.right + 6, e.at);
+      }
+      ctx.restore();
+    }
+  };
+
+  GF.card = (name, title, text, wide = false) => {
+    const box = GF.element('div', {class: 'canvas-box'});
+    const details = GF.element('details', {class: 'numbers'}, GF.element('summary', {}, 'The numbers of this picture'));
+    const section = GF.element('section', {class: 'panel' + (wide ? ' wide' : ''), 'data-chart': name},
+      GF.element('h3', {}, title), GF.element('p', {}, text), box, details);
+    document.getElementById('panels').append(section);
+    cards.set(name, {box, details, title, chart: null});
+    return cards.get(name);
+  };
+
+  const themed = () => {
+    Chart.defaults.color = GF.css('soft');
+    Chart.defaults.borderColor = GF.css('grid');
+    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+    Chart.defaults.font.size = 12;
+  };
+
+  const axis = (options, position) => ({
+    type: 'linear', position, title: {display: !!options.title, text: options.title || ''},
+    min: options.min, max: options.max, suggestedMin: options.suggestedMin, suggestedMax: options.suggestedMax,
+    grid: {color: GF.css('grid'), borderColor: GF.css('line')},
+    ticks: {maxTicksLimit: 8, precision: options.log ? undefined : options.precision,
+      callback: options.log ? (v) => logTick(v) : options.percent ? (v) => GF.percent(v, 0) : undefined}
+  });
+
+  // A line: {network, values (one per x), x, name, options}. Values are raw; the axis decides about logarithms.
+  const dataset = (line, log) => {
+    const color = line.color || GF.color(line.network);
+    const point = (v) => GF.isNumber(v) ? (log ? GF.log10(v) : v) : null;
+    const marks = line.x.length > 20 ? Math.ceil(line.x.length / 9) : 1;
+    return {
+      label: line.name, data: line.x.map((x, i) => ({x, y: point(line.values[i]), raw: line.values[i]})),
+      borderColor: color, backgroundColor: color, spanGaps: false, tension: 0, fill: false,
+      borderWidth: line.thin ? 1.2 : 2.4, borderDash: line.dash || [],
+      pointStyle: line.network ? GF.pointStyle(line.network) : 'circle',
+      pointRadius: line.plain ? 0 : (c) => c.dataIndex % marks === 0 || line.x.length === 1 ? 3.6 : 0,
+      pointHoverRadius: 5, pointHitRadius: 8, endLabel: line.endLabel, hidden: false, order: line.order ?? 1
+    };
+  };
+
+  const band = (line, log) => {
+    const color = line.color || GF.color(line.network);
+    const edge = (values, fill) => ({
+      label: '', data: line.x.map((x, i) => ({x, y: log ? GF.log10(values[i]) : values[i]})), borderWidth: 0, pointRadius: 0,
+      pointHitRadius: 0, borderColor: 'transparent', backgroundColor: color + '2e', fill, order: 5, isBand: true
+    });
+    return [edge(line.low, false), edge(line.high, '-1')];
+  };
+
+  // lines as above; axes: {x: {...}, y: {log, title, ...}, y2}. `empty` is said if nothing was measured.
+  GF.lineChart = (name, lines, axes, empty) => {
+    const entry = cards.get(name);
+    if (entry.chart) { entry.chart.destroy(); entry.chart = null; }
+    const log = !!axes.y.log;
+    const usable = lines.filter((line) => line.values.some((v) => log ? v > 0 : GF.isNumber(v)));
+    entry.details.hidden = !usable.length;
+    if (!usable.some((line) => !line.reference)) {
+      entry.box.replaceChildren(GF.element('p', {class: 'empty'}, empty || 'Not measured for this choice.'));
+      return;
+    }
+    const side = axes.labels || 'left';
+    const labelled = usable.filter((line) => line.endLabel);
+    const gutter = labelled.length ? Math.min(120, 14 + 7 * Math.max(...labelled.map((l) => l.endLabel.length))) : 0;
+    const canvas = GF.element('canvas', {role: 'img', 'aria-label': entry.title + '. ' + usable.map((line) => {
+      const known = line.values.filter(GF.isNumber);
+      return `${line.name}: from ${GF.pretty(known[0])} to ${GF.pretty(known[known.length - 1])}`;
+    }).join('; ')});
+    entry.box.replaceChildren(canvas);
+    themed();
+    const datasets = [];
+    for (const line of usable) {
+      datasets.push({...dataset(line, log), yAxisID: line.axis || 'y'});
+      if (line.low && line.high) datasets.push(...band(line, log).map((set) => ({...set, yAxisID: 'y'})));
+    }
+    const scales = {x: {...axis(axes.x, 'bottom'), grid: {display: false, borderColor: GF.css('line')}},
+      y: axis(axes.y, side === 'left' ? 'right' : 'left')};
+    if (axes.y2) scales.y2 = {...axis(axes.y2, 'left'), grid: {display: false}};
+    entry.chart = new Chart(canvas, {
+      type: 'line', data: {datasets},
+      options: {
+        animation: false, responsive: true, maintainAspectRatio: false, parsing: true,
+        layout: {padding: {left: side === 'left' ? gutter : 0, right: side === 'right' ? gutter : 0, top: 6}},
+        interaction: {mode: 'nearest', axis: 'x', intersect: false},
+        scales,
+        plugins: {
+          legend: {display: false}, endLabels: {side},
+          tooltip: {
+            filter: (item) => !item.dataset.isBand,
+            callbacks: {
+              title: (items) => items.length ? `${axes.x.title} ${items[0].raw.x}` : '',
+              label: (item) => ` ${item.dataset.label}: ${(axes.y.percent ? GF.percent : GF.pretty)(item.raw.raw)}`
+            }
+          }
+        }
+      },
+      plugins: [endLabels, {id: 'drawn', afterDraw: () => GF.drawn(name)}]
+    });
+    GF.numbers(entry.details, () => {
+      const xs = [...new Set(usable.flatMap((line) => line.x))].sort((a, b) => a - b);
+      return [[axes.x.title, ...usable.map((line) => line.name)],
+        ...xs.map((x) => [x, ...usable.map((line) => GF.pretty(line.values[line.x.indexOf(x)], 4))])];
+    });
+  };
+})();
