@@ -23,7 +23,7 @@ endif()
 
 add_library(gradflow_flags INTERFACE)
 target_compile_options(gradflow_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-missing-field-initializers>)
 
 if(GRADFLOW_SANITIZE)
   # The first finding ends the program: a test that prints a report and passes would help nobody.

@@ -149,8 +149,9 @@ std::string Binding::name_of_launch(const Launch& launch) const {
   return fmt::format("{} {}", launch.node == kNobody ? "all parameters" : graph.node(launch.node).name, name_of(launch.kind));
 }
 
-void Binding::launch(int index, bool probes) {
+void Binding::launch(int index, Probing probing) {
   const Launch& l = plan.launches[at(index)];
+  const bool probes = probing != Probing::off;
   switch (l.kind) {
     case LaunchKind::forward: {
       BoundNode& b = nodes_[at(l.node)];
@@ -178,7 +179,7 @@ void Binding::launch(int index, bool probes) {
       return;
     }
     default:
-      if (probes) launch_probe(l);
+      if (probing == Probing::all || (probes && l.kind == LaunchKind::stats)) launch_probe(l);
   }
 }
 

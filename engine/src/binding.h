@@ -23,7 +23,7 @@ class Binding {
  public:
   Binding(Graph graph, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions options);
 
-  void launch(int index, bool probes);
+  void launch(int index, Probing probing);
   std::string name_of_launch(const Launch& launch) const;
 
   void clear_readings();

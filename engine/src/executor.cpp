@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <chrono>
 #include <utility>
 
@@ -12,9 +13,9 @@ namespace gradflow {
 
 struct Executor::State {
   Binding binding;
-  std::unique_ptr<kernels::Recording> step_with_probes, step_without_probes;
+  std::array<std::unique_ptr<kernels::Recording>, 3> recordings;  // by probing level
   int warm_steps = 0;
-  bool probes = true;
+  Probing probing = Probing::all;
   bool forward_done = false;
   std::int64_t probed_steps = 0;
 
@@ -24,7 +25,7 @@ struct Executor::State {
   std::pair<int, int> whole() const { return {0, static_cast<int>(binding.plan.launches.size())}; }
 
   void run(std::pair<int, int> range) {
-    for (int i = range.first; i < range.second; ++i) binding.launch(i, probes);
+    for (int i = range.first; i < range.second; ++i) binding.launch(i, probing);
   }
 };
 
@@ -48,10 +49,10 @@ Tensor Executor::parameter_gradient(ParameterId p) const {
   return s_->binding.parameter_gradients.at(static_cast<std::size_t>(p));
 }
 
-void Executor::enable_probes(bool on) noexcept { s_->probes = on; }
+void Executor::set_probing(Probing level) noexcept { s_->probing = level; }
 
 void Executor::forward() {
-  if (s_->probes) s_->binding.clear_readings();
+  if (s_->probing != Probing::off) s_->binding.clear_readings();
   s_->run({0, plan().first_backward});
   s_->forward_done = true;
 }
@@ -64,9 +65,9 @@ void Executor::backward() {
 
 void Executor::step() {
   if (!options().training) throw InternalError("step() on a forward-only executor");
-  if (s_->probes) s_->binding.clear_readings();
+  if (s_->probing != Probing::off) s_->binding.clear_readings();
   // The first steps run launch by launch (libraries set themselves up); then one recording is replayed.
-  auto& recording = s_->probes ? s_->step_with_probes : s_->step_without_probes;
+  auto& recording = s_->recordings[static_cast<std::size_t>(s_->probing)];
   if (options().record && !recording && s_->warm_steps >= 2)
     recording = backend().record([this] { s_->run(s_->whole()); });
   if (recording) {
@@ -76,7 +77,7 @@ void Executor::step() {
     ++s_->warm_steps;
   }
   s_->forward_done = false;
-  if (s_->probes) s_->binding.push_history(s_->probed_steps++);
+  if (s_->probing != Probing::off) s_->binding.push_history(s_->probed_steps++);
 }
 
 kernels::LossResult Executor::take_loss() {
@@ -97,7 +98,7 @@ std::vector<double> Executor::time_launches() {
   for (int i = 0; i < s_->whole().second; ++i) {
     backend().synchronize();
     const auto start = std::chrono::steady_clock::now();
-    s_->binding.launch(i, s_->probes);
+    s_->binding.launch(i, s_->probing);
     backend().synchronize();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }

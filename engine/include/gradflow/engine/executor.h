@@ -24,6 +24,12 @@
 
 namespace gradflow {
 
+enum class Probing : std::uint8_t {
+  off,      // probe launches and sinks are left out
+  scalars,  // the scalars of `Stats` only: cheap enough for every step
+  all,      // histograms, splits and alive flags too
+};
+
 struct ExecutorOptions {
   bool training = true;  // false: forward only
   bool retain = false;   // every value and gradient stays readable until the next step
@@ -60,12 +66,12 @@ class Executor {
   void backward();  // needs a forward() before it: InternalError otherwise
   void step();      // forward, backward and, with an optimizer, the update
 
-  void enable_probes(bool on) noexcept;  // on at first; off: probe launches and sinks are left out
+  void set_probing(Probing level) noexcept;  // `all` at first
 
   // Loss and hits summed since the last call, over every forward; resets both. Waits for the device.
   kernels::LossResult take_loss();
 
-  // Readings of the last step in which probes were on, in the order of the requests. One copy.
+  // Readings of the last pass in which probing was not off, in the order of the requests. One copy.
   std::vector<ProbeReading> read_probes();
   // The last `history` steps with their scalars only, oldest first: [step][request]. One copy.
   std::vector<std::vector<Stats>> read_history();

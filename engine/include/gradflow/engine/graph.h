@@ -43,7 +43,8 @@ struct Node {
 class Graph {
  public:
   // dtype: of every parameter and activation. f64 runs on the host only.
-  explicit Graph(DType dtype = DType::f32) : dtype_(dtype) {}
+  Graph() = default;
+  explicit Graph(DType dtype) : dtype_(dtype) {}
 
   ValueId input(std::string name, TensorSpec spec);
   // Adds a node and returns its outputs. Names are unique; UserError otherwise.
@@ -75,7 +76,7 @@ class Graph {
   ParameterId find_parameter(std::string_view name) const;
 
  private:
-  DType dtype_;
+  DType dtype_ = DType::f32;
   std::vector<Node> nodes_;
   std::vector<Value> values_;
   std::vector<ParameterSpec> parameters_;

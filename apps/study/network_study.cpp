@@ -1,0 +1,183 @@
+#include "apps/study/network_study.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/study/held_out.h"
+#include "apps/study/layer_probes.h"
+#include "apps/study/prediction.h"
+#include "gradflow/engine/executor.h"
+#include "gradflow/engine/interrupt.h"
+
+namespace gradflow::app {
+namespace {
+
+ModelShape shape_of(const Dataset& data, int batch) {
+  return {.batch = batch, .features = static_cast<std::int64_t>(data.shape.features()), .classes = data.classes, .dtype = DType::f32};
+}
+
+double mean_loss(const kernels::LossResult& r) { return r.loss_sum / static_cast<double>(std::max<std::uint64_t>(r.rows, 1)); }
+
+// The first thing in the order of the step that was not finite.
+std::string first_nonfinite(const Graph& graph, const std::vector<ProbeRequest>& requests, const std::vector<ProbeReading>& readings) {
+  for (const ProbeTarget target : {ProbeTarget::parameter, ProbeTarget::value, ProbeTarget::gradient, ProbeTarget::parameter_gradient}) {
+    const bool backward = target == ProbeTarget::gradient || target == ProbeTarget::parameter_gradient;
+    for (std::size_t k = 0; k < requests.size(); ++k) {
+      const std::size_t i = backward ? requests.size() - 1 - k : k;
+      if (requests[i].target != target || readings[i].stats.nonfinite == 0) continue;
+      const bool on_value = target == ProbeTarget::value || target == ProbeTarget::gradient;
+      return (on_value ? graph.value(requests[i].id).name : graph.parameter(requests[i].id).name) + " " + name_of(target);
+    }
+  }
+  return "loss";
+}
+
+class NetworkStudy {
+ public:
+  NetworkStudy(const StudyOptions& options, const NetworkChoice& choice, kernels::Backend& backend, const StudyData& data,
+               const std::function<void(double)>& tick)
+      : options_(options), choice_(choice), data_(data), tick_(tick), spec_(parse_model(choice.model_spec)),
+        model_(build_model(spec_, shape_of(data.data, options.batch))), store_(backend, model_.graph),
+        order_(data.data.train.count(), static_cast<std::size_t>(options.batch), options.seed),
+        indices_(static_cast<std::size_t>(options.batch)) {
+    result_.id = choice.id;
+    result_.title = choice.title;
+    result_.model_spec = choice.model_spec;
+    result_.residual = choice.residual;
+    result_.activation = choice.activation;
+    result_.init = choice.init;
+    result_.norm = choice.norm;
+    result_.depth = choice.depth;
+    result_.width = options.width;
+    result_.parameters = static_cast<std::int64_t>(model_.graph.parameter_count());
+    result_.yardstick = choice.yardstick;
+  }
+
+  NetworkResult run() {
+    measure_initialization();
+    if (!interrupted()) train();
+    return std::move(result_);
+  }
+
+ private:
+  // Initialization costs about as much as this many training steps; only for the progress bar.
+  static constexpr double kSeedCost = 8;
+
+  const StudyOptions& options_;
+  const NetworkChoice& choice_;
+  const StudyData& data_;
+  const std::function<void(double)>& tick_;
+  ModelSpec spec_;
+  Model model_;
+  ParameterStore store_;
+  BatchOrder order_;
+  std::vector<std::int32_t> indices_;
+  NetworkResult result_;
+  double work_done_ = 0;
+
+  void did(double work) {
+    work_done_ += work;
+    tick_(work_done_ / (kSeedCost * options_.init_seeds + options_.steps));
+  }
+
+  void load(std::uint64_t step, Executor& executor) {
+    order_.batch_indices(step, indices_);
+    data_.train.load(indices_, executor.input("x"), executor.input("labels"));
+  }
+
+  void measure_initialization() {
+    LayerProbes probes(model_, false);
+    Executor executor(model_.graph, store_, nullptr, {.probes = probes.requests()});
+    load(0, executor);
+    double loss = 0;
+    for (int s = 0; s < options_.init_seeds && !interrupted(); ++s) {
+      store_.initialize(spec_.mlp.initializer, options_.seed + static_cast<std::uint64_t>(s));
+      executor.step();
+      probes.add(executor.read_probes());
+      loss += mean_loss(executor.take_loss());
+      did(kSeedCost);
+    }
+    if (!probes.added()) return;
+    Moment moment{.step = 0, .seeds = probes.added(), .loss = loss / probes.added(), .layers = probes.rows()};
+    add_predictions(model_, data_.data, indices_, moment.layers);
+    result_.moments.push_back(std::move(moment));
+  }
+
+  void train() {
+    store_.initialize(spec_.mlp.initializer, options_.seed);
+    Optimizer optimizer(store_, {.kind = options_.optimizer, .learning_rate = options_.learning_rate,
+                                 .momentum = options_.momentum, .weight_decay = options_.weight_decay});
+    const LayerProbes layout(model_, true);
+    Executor executor(model_.graph, store_, &optimizer, {.probes = layout.requests()});
+    HeldOut held_out(spec_, data_.data, store_, options_.held_out);
+    double loss_sum = 0;
+    int steps_since = 0;
+    // One more step than is trained: the last moment is measured on the trained network and not applied.
+    for (int step = 0; step <= options_.steps && !interrupted(); ++step) {
+      const bool last = step == options_.steps, measure = last || is_moment(step);
+      if (measure) add_curve_point(step, held_out, steps_since ? loss_sum / steps_since : kMissing, last);
+      if (measure) loss_sum = 0, steps_since = 0;
+      load(static_cast<std::uint64_t>(step), executor);
+      optimizer.set_step(step + 1);
+      executor.set_probing(measure ? Probing::all : Probing::scalars);
+      executor.step();
+      const double loss = mean_loss(executor.take_loss());
+      if (measure) add_moment(step, loss, executor.read_probes());
+      if (!std::isfinite(loss)) return diverge(step, executor);
+      loss_sum += loss;
+      ++steps_since;
+      did(1);
+    }
+  }
+
+  bool is_moment(int step) const { return step == 0 || std::ranges::find(options_.moments, step) != options_.moments.end(); }
+
+  void add_curve_point(int step, HeldOut& held_out, double train_loss, bool last) {
+    HeldOutResult r;
+    if (last) {
+      HeldOut whole(spec_, data_.data, store_, data_.data.test.count());
+      r = whole.run(data_.test);
+      result_.final_accuracy = r.accuracy;
+      result_.final_loss = r.loss;
+    } else {
+      r = held_out.run(data_.test);
+    }
+    result_.curve.push_back({.step = step, .train_loss = train_loss, .test_loss = r.loss, .test_accuracy = r.accuracy});
+    dead_ = r.dead;
+  }
+
+  void add_moment(int step, double loss, const std::vector<ProbeReading>& readings) {
+    LayerProbes probes(model_, true);
+    probes.add(readings);
+    std::vector<LayerRow> rows = probes.rows();
+    if (choice_.activation == "relu" && (step > 0 || choice_.norm == "none"))
+      for (std::size_t l = 0; l < rows.size(); ++l) rows[l].dead = dead_[l];
+    if (step == 0 && !result_.moments.empty()) {  // initialization knows its layers from several seeds already
+      for (std::size_t l = 0; l < rows.size(); ++l) {
+        result_.moments[0].layers[l].update_ratio = rows[l].update_ratio;
+        result_.moments[0].layers[l].dead = rows[l].dead;
+      }
+      return;
+    }
+    result_.moments.push_back({.step = step, .seeds = 1, .loss = loss, .layers = std::move(rows)});
+  }
+
+  // The scalars of the failing step are at hand: parameters as they were before it, then its values, then
+  // its gradients.
+  void diverge(int step, Executor& executor) {
+    result_.diverged_at = step;
+    result_.diverged_where = first_nonfinite(model_.graph, executor.options().probes, executor.read_probes());
+    result_.final_accuracy = result_.curve.empty() ? kMissing : result_.curve.back().test_accuracy;
+  }
+
+  std::vector<double> dead_;
+};
+
+}  // namespace
+
+NetworkResult study_network(const StudyOptions& options, const NetworkChoice& choice, kernels::Backend& backend,
+                            const StudyData& data, const std::function<void(double)>& tick) {
+  return NetworkStudy(options, choice, backend, data, tick).run();
+}
+
+}  // namespace gradflow::app

@@ -1,0 +1,76 @@
+#include "apps/study/study.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "apps/study/network_study.h"
+#include "apps/study/verdict.h"
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/interrupt.h"
+#include "gradflow/engine/version.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow::app {
+namespace {
+
+StudyResult describe_study(const StudyOptions& o, const Dataset& data, const kernels::Backend& backend) {
+  StudyResult r;
+  r.title = fmt::format("Where did the gradient go? {}-layer plain and residual networks", o.depth);
+  r.gradflow_version = version();
+  r.git_revision = git_revision();
+  r.build = build_summary();
+  r.date_utc = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
+  const kernels::DeviceInfo& device = backend.info();
+  r.device = device.name;
+  r.device_model = device.model;
+  r.libraries = device.libraries;
+  r.precision = device.precision;
+  r.data = fmt::format("{}: {} + {} images {}x{}x{}, {} classes, pixels shifted and scaled to mean 0 and mean square 1", data.name,
+                       data.train.count(), data.test.count(), data.shape.height, data.shape.width, data.shape.channels, data.classes);
+  r.optimizer = fmt::format("{} lr={} momentum={} weight_decay={}", name_of(o.optimizer), o.learning_rate, o.momentum, o.weight_decay);
+  r.schedule = "constant";
+  r.seed = o.seed;
+  r.init_seeds = o.init_seeds;
+  r.batch = o.batch;
+  r.steps = o.steps;
+  r.classes = data.classes;
+  return r;
+}
+
+}  // namespace
+
+StudyResult run_study(const StudyOptions& options, const StudyProgress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  const Dataset data = load_dataset(options.data);
+  const auto backend = open_device(options.device);
+  StudyResult result = describe_study(options, data, *backend);
+  Feed train(*backend, data, data.train), test(*backend, data, data.test);
+  const std::vector<NetworkChoice> choices = factorial(options);
+
+  // Work is counted in layers: the yardstick is a small part.
+  double work = 0, done = 0;
+  for (const NetworkChoice& c : choices) work += c.depth;
+  for (const NetworkChoice& c : choices) {
+    if (interrupted()) break;
+    const auto tick = [&](double share) { progress((done + share * c.depth) / work, c.title); };
+    NetworkResult network = study_network(options, c, *backend, {data, train, test}, tick);
+    done += c.depth;
+    if (!network.moments.empty()) result.networks.push_back(std::move(network));
+  }
+  result.interrupted = interrupted();
+
+  const NetworkResult* yardstick = nullptr;
+  for (NetworkResult& n : result.networks)
+    if (n.yardstick) yardstick = &n;
+  for (NetworkResult& n : result.networks) {
+    n.at_init = judge_at_init(n, result.thresholds);
+    n.trained = judge_trained(n, n.yardstick ? nullptr : yardstick, result.thresholds, result.classes);
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+}  // namespace gradflow::app
