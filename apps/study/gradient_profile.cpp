@@ -15,6 +15,13 @@ constexpr double kMostlyDenormal = 0.05;
 bool is_nonfinite(const LayerRow& row) { return row.nonfinite > 0 || std::isinf(row.gradient_norm); }
 bool is_measured(const LayerRow& row) { return !std::isnan(row.gradient_norm) || is_nonfinite(row); }
 
+// Rows inside a two-layer residual block are off the stream: the branch's scale shrinks their gradient to any
+// size (0 makes it exactly zero) and nothing below suffers. Every row at a block's input has a skip share,
+// the last block's output and the head do not; what else has none is inside a block.
+bool is_inside_block(const LayerRow& row, bool splits, int last) {
+  return splits && row.layer < last - 1 && std::isnan(row.skip_norm) && !is_nonfinite(row);
+}
+
 // Slope of log10(value) against the layer, as a factor for one layer DOWN; NaN with fewer than two values.
 double factor_down(const std::vector<const LayerRow*>& rows, double LayerRow::*value) {
   double n = 0, mean_x = 0, mean_y = 0;
@@ -75,9 +82,13 @@ GradientProfile read_profile(const Moment& moment) {
   GradientProfile p;
   std::vector<const LayerRow*> rows, finite;
   int last = 0;
+  bool splits = false;
   for (const LayerRow& row : moment.layers) {
     last = std::max(last, row.layer);
-    if (!is_measured(row)) continue;
+    splits = splits || std::isfinite(row.skip_norm);
+  }
+  for (const LayerRow& row : moment.layers) {
+    if (!is_measured(row) || is_inside_block(row, splits, last)) continue;
     rows.push_back(&row);
     if (!is_nonfinite(row)) finite.push_back(&row);
   }

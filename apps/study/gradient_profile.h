@@ -7,9 +7,10 @@
 
 namespace gradflow::app {
 
-// Layers without a measured gradient are left out. "Inner" layers are 2..L-1, or all of them where
-// that leaves fewer than two: the step from the head (other fan-in and fan-out) and the step to the stem
-// (other input variance) follow other rules than all those between, and say nothing about depth.
+// Layers without a measured gradient are left out, and so are those inside a two-layer residual block: they
+// are not on the way to the layers below. "Inner" layers are 2..L-1, or all of them where that leaves fewer
+// than two: the step from the head (other fan-in and fan-out) and the step to the stem (other input
+// variance) follow other rules than all those between, and say nothing about depth.
 struct GradientProfile {
   int measured = 0;              // layers with a gradient norm, infinite ones included
   int top = 0, bottom = 0;       // the highest and the lowest of them

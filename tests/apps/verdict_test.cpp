@@ -169,6 +169,21 @@ TEST(VerdictAtInit, ShallowNetworksAreJudgedByAllTheirLayers) {
   EXPECT_EQ(init_kind(network_of(4, geometric(4, 0.01))), VerdictKind::healthy);  // 2..3: one step
 }
 
+// Two-layer blocks with branch_scale 0: rows 2, 4, 6, 8 lie inside a block and get nothing; the stream is
+// untouched.
+TEST(VerdictAtInit, RowsInsideAResidualBlockAreNotCompared) {
+  NetworkResult n = network_of(10, [](int l) { return l % 2 == 0 && l < 10 ? 0.0 : 1.0; });
+  EXPECT_EQ(init_kind(n), VerdictKind::dead) << "without the split these rows count";
+  for (auto& row : n.moments[0].layers)
+    if (row.layer % 2 == 1 && row.layer < 9) row.skip_norm = 1;
+  const Verdict v = judge_at_init(n, {});
+  EXPECT_EQ(v.kind, VerdictKind::healthy);
+  EXPECT_NEAR(v.factor_per_layer, 1, 1e-12);
+  for (auto& row : n.moments[0].layers)  // an overflow is still seen where the split is NaN with the rest
+    if (row.layer <= 3) row.gradient_norm = row.skip_norm = kNaN, row.nonfinite = 1;
+  EXPECT_EQ(init_kind(n), VerdictKind::explodes);
+}
+
 // -------------------------------------------------------------------------- zeros, denormals, non-finite
 TEST(VerdictAtInit, DecayThroughDenormalsToZeroIsVanishing) {
   // Sigmoid with 0.141 a layer: the rms element reaches the smallest f32 denormal and then nothing.
