@@ -1,0 +1,107 @@
+// CUDA's names for a plain C++ compiler: each CUDA thread is a fiber on one CPU thread
+// (tests/simt/engine.cpp).
+//
+// Blocks run one after another, in an order drawn from a seed; so do the threads of a block, which give way
+// to each other only where they wait: at __syncthreads and at warp collectives. What runs is the kernel's
+// own source, under whatever sanitizer the build has. Shared memory starts as garbage in every block.
+// Reported as errors, with file and line: threads of a block at different barriers, or some gone while
+// others wait; lanes of a warp at different collectives or outside the mask; a block that waits for ever.
+// Not shown: weak memory order, blocks that wait for each other, speed. Needs no CUDA headers.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <source_location>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+struct uint3 {
+  unsigned x = 0, y = 0, z = 0;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+inline uint3 threadIdx, blockIdx;
+inline dim3 blockDim, gridDim;
+
+namespace simt {
+
+using Location = std::source_location;
+
+// 0: blocks and threads in ascending order. Any other value draws an order.
+void set_seed(std::uint64_t seed);
+
+// Runs body once for each thread of the grid. Throws std::logic_error where the kernel breaks a rule above.
+void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body);
+
+// What kernels call through the macros and functions below.
+void enter_shared(void* memory, std::size_t bytes);
+void block_barrier(const Location& where);
+enum class Collective : std::uint8_t { sync, shuffle };
+// The 64 bits that lane `source` of this warp passed as `value` (its own for a lane beyond the warp).
+std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t value, unsigned source,
+                              const Location& where);
+unsigned lane();
+
+template <class T>
+T shuffle(unsigned mask, T value, unsigned source, const Location& where) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = warp_collective(Collective::shuffle, mask, bits, source, where);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace simt
+
+#define SIMT_SHARED(type, name, ...) \
+  static type name __VA_ARGS__;      \
+  ::simt::enter_shared(&name, sizeof name)
+
+inline void __syncthreads(const simt::Location& where = simt::Location::current()) {
+  simt::block_barrier(where);
+}
+
+inline void __syncwarp(unsigned mask = 0xffffffffu, const simt::Location& where = simt::Location::current()) {
+  simt::warp_collective(simt::Collective::sync, mask, 0, 0, where);
+}
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, const simt::Location& where = simt::Location::current()) {
+  return simt::shuffle(mask, value, static_cast<unsigned>(source) % 32, where);
+}
+
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, int delta,
+                   const simt::Location& where = simt::Location::current()) {
+  return simt::shuffle(mask, value, simt::lane() + static_cast<unsigned>(delta), where);
+}
+
+// Fibers of one CPU thread cannot interrupt each other between the load and the store.
+template <class T>
+T atomicAdd(T* to, std::type_identity_t<T> value) {
+  const T old = *to;
+  *to = old + value;
+  return old;
+}
+
+inline void __threadfence() {}
+
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
+inline long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
+inline double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
+inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }

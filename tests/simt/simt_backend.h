@@ -1,0 +1,78 @@
+// The CUDA kernels and their launchers as a backend on the host, thread by thread: what a test of a Backend
+// runs on, the kernels can be tested with.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "kernels/cuda/kernel_backend.h"
+
+namespace gradflow::kernels::cuda {
+
+class SimtQueue final : public Queue {
+ public:
+  SimtQueue() {
+    multiprocessors = 2;  // 16 blocks at most: grids stay small and still have to stride
+    partials_.resize(max_blocks() * kReductionBytesPerBlock / sizeof(double));
+    tickets_.resize(max_blocks());
+    scratch = {.tickets = tickets_.data(), .partials = partials_.data()};
+  }
+  void launch(const char*, const BlockGrid&, const void*, void**) override { std::abort(); }
+  void* workspace(std::size_t bytes) override {
+    workspaces_.push_back(std::make_unique<double[]>((bytes + 7) / 8));
+    return workspaces_.back().get();
+  }
+  bool idle() const {  // every launch must leave the tickets as it found them
+    for (const unsigned t : tickets_) {
+      if (t != 0) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::vector<double> partials_;
+  std::vector<unsigned> tickets_;
+  std::vector<std::unique_ptr<double[]>> workspaces_;
+};
+
+class SimtBackend final : public KernelBackend {
+ public:
+  SimtBackend() { info_.name = "simt"; }
+  const DeviceInfo& info() const noexcept override { return info_; }
+  bool is_host() const noexcept override { return true; }
+
+  void* allocate(std::size_t bytes) override {  // of exactly that size, so that a sanitizer sees the end
+    void* memory = nullptr;
+    if (bytes != 0 && posix_memalign(&memory, 256, bytes) != 0) throw std::bad_alloc();
+    return memory;
+  }
+  void deallocate(void* pointer) noexcept override { std::free(pointer); }
+  void copy_in(void* device, const void* host, std::size_t bytes) override { move(device, host, bytes); }
+  void copy_out(void* host, const void* device, std::size_t bytes) override { move(host, device, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) override { move(to, from, bytes); }
+  void zero(void* pointer, std::size_t bytes) override {
+    if (bytes != 0) std::memset(pointer, 0, bytes);
+  }
+  void synchronize() override {}
+  std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
+  void range_begin(const char*) noexcept override {}
+  void range_end() noexcept override {}
+  std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
+
+  const SimtQueue& simt_queue() const noexcept { return queue_; }
+
+ protected:
+  Queue& queue() noexcept override { return queue_; }
+
+ private:
+  static void move(void* to, const void* from, std::size_t bytes) {
+    if (bytes != 0) std::memmove(to, from, bytes);
+  }
+
+  SimtQueue queue_;
+  DeviceInfo info_;
+};
+
+}  // namespace gradflow::kernels::cuda
