@@ -1,16 +1,13 @@
 #include "gradflow/engine/random.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <map>
 #include <set>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace gradflow {
 namespace {
@@ -67,7 +64,6 @@ TEST(Random, FillsEqualSingleDraws) {
 }
 
 TEST(Random, ThreadCountChangesNoBit) {
-#ifdef _OPENMP
   const RandomStream stream(3, "threads");
   const int before = omp_get_max_threads();
   std::vector<float> one(100'003), many(one.size());
@@ -80,9 +76,6 @@ TEST(Random, ThreadCountChangesNoBit) {
     EXPECT_EQ(one, many) << threads << " threads";
   }
   omp_set_num_threads(before);
-#else
-  GTEST_SKIP() << "the tests are compiled without OpenMP";
-#endif
 }
 
 // Mean, variance, skewness and kurtosis of n normals have standard errors 1, sqrt(2), sqrt(6), sqrt(24)
