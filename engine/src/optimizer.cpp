@@ -31,7 +31,7 @@ bool adaptive(OptimizerKind kind) { return kind == OptimizerKind::adam || kind =
 
 }  // namespace
 
-Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& c) : parameters_(&parameters), config_(c) {
+void check(const OptimizerConfig& c) {
   require(std::isfinite(c.learning_rate) && c.learning_rate >= 0, "learning rate", c.learning_rate, "finite and 0 or more");
   require(c.momentum >= 0 && c.momentum < 1, "momentum", c.momentum, "in [0, 1)");
   require(std::isfinite(c.weight_decay) && c.weight_decay >= 0, "weight decay", c.weight_decay, "finite and 0 or more");
@@ -39,7 +39,10 @@ Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& c) : par
   require(c.beta2 >= 0 && c.beta2 < 1, "beta2", c.beta2, "in [0, 1)");
   require(std::isfinite(c.epsilon) && c.epsilon > 0, "epsilon", c.epsilon, "finite and above 0");
   if (c.kind == OptimizerKind::nesterov) require(c.momentum > 0, "momentum", c.momentum, "above 0 for nesterov");
+}
 
+Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& c) : parameters_(&parameters), config_(c) {
+  check(c);
   const bool first = adaptive(c.kind) || c.momentum > 0, second = adaptive(c.kind);
   std::size_t bytes = 0;
   std::vector<std::size_t> offsets;

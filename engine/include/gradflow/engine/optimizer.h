@@ -23,9 +23,12 @@ struct OptimizerConfig {
 
 const char* name_of(kernels::OptimizerKind kind) noexcept;
 
+// UserError for a rate, momentum or decay that is negative, NaN or out of range.
+void check(const OptimizerConfig& config);
+
 class Optimizer {
  public:
-  // UserError for a rate, momentum or decay that is negative, NaN or out of range.
+  // UserError if check(config) says so.
   Optimizer(ParameterStore& parameters, const OptimizerConfig& config);
 
   const OptimizerConfig& config() const noexcept { return config_; }
