@@ -1,0 +1,113 @@
+#include "apps/demo/command.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "apps/report/terminal.h"
+#include "apps/report/write.h"
+#include "apps/study/study.h"
+#include "apps/terminal/progress.h"
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/file.h"
+#include "gradflow/engine/interrupt.h"
+
+namespace gradflow::app {
+namespace {
+
+struct Options {
+  StudyOptions study;
+  std::string out = "gradflow-report";
+  bool quick = false;
+};
+
+// Five times fewer steps and seeds: the curves at initialization hold, the accuracies are lower.
+void make_quick(StudyOptions& o) {
+  o.steps = 80;
+  o.init_seeds = 2;
+  o.moments = {1, 2, 5, 20};
+}
+
+void print_study(const StudyResult& study) {
+  const Terminal terminal = detect_terminal(1);
+  fmt::print("{}", terminal_report(study, {.color = terminal.color, .charset = locale_charset(), .columns = 100}));
+}
+
+std::string shell_word(const std::string& text) {
+  const bool plain = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=.:,/+") == std::string::npos;
+  if (plain && !text.empty()) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+int run_demo(Options o) {
+  o.study.moments = {1, 2, 5, 10, 20, 50, 100, 200};
+  if (o.quick) make_quick(o.study);
+  check_device_name(o.study.device);
+  ensure_output_directory(o.out);
+
+  const InterruptGuard guard;
+  StudyResult study;
+  {
+    Progress progress(std::cerr, detect_terminal(2), 1.0);
+    study = run_study(o.study, [&](double done, std::string_view what) { progress.update(done, what); });
+  }
+  study.command = fmt::format("gradflow demo --device {} --data {} --seed {}{}", study.device, shell_word(o.study.data), o.study.seed,
+                              o.quick ? " --quick" : "");
+  if (study.networks.empty()) {
+    fmt::print(stderr, "gradflow: interrupted before the first network was measured; nothing was written\n");
+    return guard.exit_code();
+  }
+  write_report(study, o.out);
+  print_study(study);
+  fmt::print("\n{} networks in {}. The report: {}\n", study.networks.size(), duration_text(study.seconds),
+             (std::filesystem::path(o.out) / "report.html").string());
+  if (study.interrupted) fmt::print("Interrupted: the report holds what was finished.\n");
+  return guard.exit_code();
+}
+
+}  // namespace
+
+void add_demo(CLI::App& app, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand("demo", "where did the gradient go? 24 deep networks compared, with a report");
+  const auto o = std::make_shared<Options>();
+  command->add_option("--device", o->study.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
+  command->add_option("--out", o->out, "folder for report.html, report.json, layers.csv and figures")->type_name("DIR")->capture_default_str();
+  command->add_option("--data", o->study.data, "fashion-mnist, mnist:DIR, idx:DIR or synthetic[:...]")->type_name("SPEC")->capture_default_str();
+  command->add_option("--seed", o->study.seed, "of weights and batches")->type_name("N")->capture_default_str();
+  command->add_flag("--quick", o->quick, "fewer steps and seeds: about a fifth of the time");
+  command->footer(
+      "{plain, residual} x {sigmoid, tanh, ReLU} x {Xavier, He} x {no norm, batch norm}, 50 layers each, and a\n"
+      "shallow network as the yardstick. All share their weights and batches bit for bit; only the factor differs.\n\n"
+      "Examples:\n"
+      "  gradflow demo\n"
+      "  gradflow demo --quick --out /tmp/report\n"
+      "  gradflow demo --device cuda:1 --seed 7\n");
+  command->callback([o, &run] { run = [o] { return run_demo(*o); }; });
+}
+
+void add_report(CLI::App& app, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand("report", "write the report of an earlier study again, from its report.json");
+  struct Paths {
+    std::string from, out = "gradflow-report";
+  };
+  const auto o = std::make_shared<Paths>();
+  command->add_option("--from", o->from, "report.json of a study")->type_name("FILE")->required();
+  command->add_option("--out", o->out, "folder for report.html, layers.csv and figures")->type_name("DIR")->capture_default_str();
+  command->footer("Example:\n  gradflow report --from gradflow-report/report.json --out again\n");
+  command->callback([o, &run] {
+    run = [o] {
+      ensure_output_directory(o->out);
+      print_study(render_from_json(o->from, o->out));
+      fmt::print("\nThe report: {}\n", (std::filesystem::path(o->out) / "report.html").string());
+      return 0;
+    };
+  });
+}
+
+}  // namespace gradflow::app
