@@ -14,7 +14,7 @@ namespace gradflow::kernels::cuda {
 class SimtQueue final : public Queue {
  public:
   SimtQueue() {
-    multiprocessors = 2;  // 16 blocks at most: grids stay small and still have to stride
+    multiprocessors = 1;  // 8 blocks at most: the largest inputs of the tests make them stride
     partials_.resize(max_blocks() * kReductionBytesPerBlock / sizeof(double));
     tickets_.resize(max_blocks());
     scratch = {.tickets = tickets_.data(), .partials = partials_.data()};

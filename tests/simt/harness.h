@@ -1,0 +1,118 @@
+// What the kernel tests share: arrays at chosen alignments, inputs with every special value, and a
+// comparison of two backends on the same inputs.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "gradflow/kernels/error.h"
+#include "kernels/cuda/simt.h"
+#include "simt/simt_backend.h"
+
+namespace gradflow::kernels::cuda {
+
+// A copy of `values` in memory of a backend, `offset` elements after an aligned address, with nothing
+// allocated after the end. What lies before must stay as it was.
+template <class T>
+class Array {
+ public:
+  Array(Backend& backend, const std::vector<T>& values, std::size_t offset = 0)
+      : backend_(backend), offset_(offset), n_(values.size()) {
+    memory_ = static_cast<T*>(backend.allocate((offset + n_) * sizeof(T)));
+    if (offset != 0) std::memset(static_cast<void*>(memory_), kGuard, offset * sizeof(T));
+    backend.copy_in(data(), values.data(), n_ * sizeof(T));
+  }
+  Array(Backend& backend, std::size_t n, std::size_t offset = 0)
+      : Array(backend, std::vector<T>(n), offset) {}
+  ~Array() {
+    const auto* before = reinterpret_cast<const unsigned char*>(memory_);
+    for (std::size_t i = 0; i < offset_ * sizeof(T); ++i) EXPECT_EQ(before[i], kGuard) << "written before the start";
+    backend_.deallocate(memory_);
+  }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+
+  T* data() const { return memory_ == nullptr ? nullptr : memory_ + offset_; }
+  std::vector<T> read() const { return std::vector<T>(data(), data() + n_); }
+
+ private:
+  static constexpr unsigned char kGuard = 0x5a;
+  Backend& backend_;
+  std::size_t offset_, n_;
+  T* memory_ = nullptr;
+};
+
+// Normal numbers; with `special`, a NaN, infinities, zeros of both signs and denormals among them.
+inline std::vector<float> numbers(std::size_t n, unsigned seed, bool special = false) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const float specials[] = {0.0f,  -0.0f, 1e-40f, -3e-45f, 1.17549435e-38f, 90.0f, -90.0f,
+                            3e38f, kInf,  -kInf,  NAN};
+  std::vector<float> x(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    x[i] = normal(generator);
+    if (special && i % 5 == 2) x[i] = specials[i / 5 % std::size(specials)];
+  }
+  return x;
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (std::bit_cast<std::uint32_t>(a[i]) != std::bit_cast<std::uint32_t>(b[i])) return false;
+  }
+  return true;
+}
+
+// Equal where one is not finite; else within `relative` of the larger of `scale` and the values' size.
+inline void expect_close(const std::vector<float>& got, const std::vector<float>& want, double relative,
+                         double scale = 1e-30) {
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (std::isnan(want[i]) ? std::isnan(got[i]) : got[i] == want[i]) continue;
+    const double error = std::fabs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
+    const double size = std::max<double>(scale, std::fabs(static_cast<double>(want[i])));
+    ASSERT_TRUE(error <= relative * size) << "element " << i << ": " << got[i] << ", want " << want[i];
+  }
+}
+
+// Sums of up to n terms in f64, added in another order: each term enters with a relative error of n * 2^-53.
+inline void expect_close(const Stats& got, const Stats& want) {
+  const auto close = [&](double a, double b, double size) {
+    if (std::isnan(b) ? std::isnan(a) : a == b) return true;
+    return std::fabs(a - b) <= size * static_cast<double>(want.count + 1) * 2.3e-16;
+  };
+  const double size = std::sqrt(want.sum_squares * static_cast<double>(want.count));  // >= sum of |x|
+  EXPECT_TRUE(close(got.sum, want.sum, size)) << got.sum << " " << want.sum;
+  EXPECT_TRUE(close(got.sum_squares, want.sum_squares, want.sum_squares)) << got.sum_squares;
+  EXPECT_EQ(got.count, want.count);
+  EXPECT_EQ(got.zeros, want.zeros);
+  EXPECT_EQ(got.denormals, want.denormals);
+  EXPECT_EQ(got.nonfinite, want.nonfinite);
+  EXPECT_EQ(got.saturated, want.saturated);
+  EXPECT_EQ(got.max_abs_bits, want.max_abs_bits);
+}
+
+// The emulated device and the host backend side by side.
+class KernelTest : public testing::Test {
+ protected:
+  KernelTest() : cpu(open_cpu(1)) { ::simt::set_seed(0); }
+  ~KernelTest() override { EXPECT_TRUE(simt.simt_queue().idle()) << "a kernel left a ticket behind"; }
+
+  SimtBackend simt;
+  std::unique_ptr<Backend> cpu;
+};
+
+inline constexpr std::size_t kSizes[] = {0, 1, 3, 4, 5, 31, 33, 1023, 1025, 4099, 40009};
+inline constexpr std::uint64_t kSchedules[] = {0, 1, 7};
+
+}  // namespace gradflow::kernels::cuda
