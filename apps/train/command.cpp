@@ -1,0 +1,74 @@
+#include "apps/train/command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "apps/train/train.h"
+
+namespace gradflow::app {
+namespace {
+
+constexpr const char* kNotes = R"(
+Optimizers, with what may follow the name:
+  sgd       [:momentum=0,weight_decay=0]
+  nesterov  [:momentum=0.9,weight_decay=0]
+  adam      [:beta1=0.9,beta2=0.999,epsilon=1e-8,weight_decay=0]
+  adamw     [:beta1=0.9,beta2=0.999,epsilon=1e-8,weight_decay=0.01]
+
+Schedules (factors on --lr):
+  constant    step:every=N,factor=0.1    step:at=A/B,factor=0.1
+  cosine[:final=0]    one-cycle[:peak_at=0.3,start=0.04,final=0]
+  any of them with warmup=N[,warmup_from=R]
+
+In DIR: log.jsonl, one JSON object a line; last.safetensors and best.safetensors, which PyTorch and NumPy read;
+summary.json. Whatever stops a run (Ctrl-C, kill -9, a power cut), --resume goes on from the last checkpoint and
+ends with the same bits as a run that was not stopped.
+
+Exit codes: 0 done, 1 the loss became NaN or infinite, 2 something asked for cannot be had, 130 and 143 stopped by
+Ctrl-C and SIGTERM.
+
+Examples:
+  gradflow train --model mlp:depth=20,width=128,act=relu,skip=on,norm=bn --data fashion-mnist \
+      --epochs 5 --optimizer sgd --lr 0.05 --momentum 0.9 --schedule cosine --out runs/first
+  gradflow train --resume --out runs/first
+  gradflow train --model mlp:depth=4,width=64 --data synthetic --steps 200 --optimizer adam --lr 1e-3)";
+
+}  // namespace
+
+void add_train(CLI::App& app, std::function<int()>& run) {
+  const auto o = std::make_shared<TrainOptions>();
+  CLI::App* c = app.add_subcommand("train", "train a network; keeps log, checkpoints and summary");
+  c->add_option("--model", o->model, "network, e.g. mlp:depth=50,act=tanh (below)")->type_name("SPEC");
+  c->add_option("--data", o->data, "fashion-mnist, mnist:DIR, idx:DIR or synthetic[:...]")->type_name("SPEC");
+  c->add_option("--epochs", o->epochs, "length of the run in epochs")->type_name("N");
+  c->add_option("--steps", o->steps, "or in steps")->type_name("N");
+  c->add_option("--optimizer", o->optimizer, "sgd, nesterov, adam or adamw (below)")->type_name("SPEC");
+  c->add_option("--lr", o->learning_rate, "base learning rate")->type_name("X");
+  c->add_option("--momentum", o->momentum, "of sgd and nesterov")->type_name("X");
+  c->add_option("--weight-decay", o->weight_decay, "of the weights; biases and norms have none")->type_name("X");
+  c->add_option("--schedule", o->schedule, "of the learning rate [constant] (below)")->type_name("SPEC");
+  c->add_option("--batch", o->batch, "samples of a step [128]")->type_name("N");
+  c->add_option("--seed", o->seed, "of weights and batch order [1]")->type_name("N");
+  c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
+  c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")->type_name("DIR");
+  c->add_flag("--resume", o->resume, "go on with the run in --out; all other settings come from its checkpoint");
+  c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")->type_name("N");
+  c->add_option("--checkpoint-every", o->checkpoint_every, "steps between checkpoints [an epoch]")->type_name("N");
+  c->add_option("--probe-every", o->probe_every, "steps between lines with the norms of every layer [never]")->type_name("N");
+  c->add_flag("--quiet", o->quiet, "print errors only");
+  c->footer(fmt::format("Models:\n{}{}", model_help(), kNotes));
+  c->callback([&run, o] {
+    run = [o] {
+      o->terminal = detect_terminal(STDOUT_FILENO);
+      return run_train(*o, std::cout, std::cerr);
+    };
+  });
+}
+
+}  // namespace gradflow::app

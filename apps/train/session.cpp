@@ -1,0 +1,163 @@
+#include "apps/train/session.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/file.h"
+#include "gradflow/engine/spec_text.h"
+#include "gradflow/engine/text.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Steps whose statistics are kept, to find where a divergence began: one step's update can spoil the next
+// step's loss, and a slow overflow shows a little earlier.
+constexpr int kHistory = 4;
+
+// Two data sets with the same text are the same if these agree: mean and deviation are exact sums over
+// every pixel.
+std::string fingerprint(const Dataset& d) {
+  return fmt::format("{} + {} samples of {}x{}x{}, {} classes, mean {}, 1/deviation {}", d.train.count(), d.test.count(),
+                     d.shape.height, d.shape.width, d.shape.channels, d.classes, d.mean, d.inv_std);
+}
+
+std::string device_text(const Backend& device) {
+  const auto& info = device.info();
+  return fmt::format("{} ({}, {})", info.name, info.model, info.libraries);
+}
+
+const std::string* stored(const Checkpoint& checkpoint, const char* key) {
+  const auto found = checkpoint.info().extra.find(key);
+  return found == checkpoint.info().extra.end() ? nullptr : &found->second;
+}
+
+std::optional<Best> stored_best(const Checkpoint& checkpoint) {
+  const std::string *step = stored(checkpoint, "best_step"), *accuracy = stored(checkpoint, "best_accuracy"),
+                    *loss = stored(checkpoint, "best_loss");
+  Best best;
+  if (!step || !accuracy || !loss) return std::nullopt;
+  if (!parse_int(*step, best.step) || !parse_double(*accuracy, best.held_out.accuracy) || !parse_double(*loss, best.held_out.loss))
+    throw UserError("this checkpoint is damaged: what it says of the best held-out result are no numbers");
+  return best;
+}
+
+Checkpoint open_checkpoint(const TrainOptions& o) {
+  if (o.out.empty()) throw UserError("--resume needs --out, the folder of the run to go on with");
+  const fs::path path = fs::path(o.out) / "last.safetensors";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored))
+    throw UserError(fmt::format("nothing to resume: there is no {}; to begin a run there, leave out --resume", quote(path.string(), 400)));
+  return Checkpoint(path);
+}
+
+void set_length(Session& s) {
+  const TrainSettings& settings = s.settings;
+  s.steps_per_epoch = static_cast<std::int64_t>(s.order->steps_per_epoch());
+  if (settings.epochs > std::numeric_limits<std::int64_t>::max() / s.steps_per_epoch)
+    throw UserError(fmt::format("--epochs {}: more steps than can be counted", settings.epochs));
+  s.total_steps = settings.epochs > 0 ? settings.epochs * s.steps_per_epoch : settings.steps;
+  settings.schedule.check_length(static_cast<std::uint64_t>(s.total_steps));
+}
+
+// A longer or shorter run may change the rates of steps that are already done; then the whole would be no
+// run that anybody can repeat.
+void check_length_change(const Session& s, const Checkpoint& checkpoint) {
+  if (s.total_steps < s.first_step)
+    throw UserError(fmt::format("cannot resume for {} steps in all: the checkpoint is at step {} already", s.total_steps, s.first_step));
+  std::int64_t before = 0;
+  const std::string* text = stored(checkpoint, "total_steps");
+  if (!text || !parse_int(*text, before) || before < 1)
+    throw UserError("this checkpoint was not written by `gradflow train`: its 'total_steps' is missing or no count");
+  if (before == s.total_steps) return;
+  const auto rate = [&](std::int64_t step, std::int64_t total) {
+    return s.settings.schedule.learning_rate(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(total), 1);
+  };
+  for (std::int64_t step = 0; step < s.first_step; ++step)
+    if (rate(step, before) != rate(step, s.total_steps))
+      throw UserError(fmt::format("cannot resume for {} steps in all: schedule {} was laid out for {}; leave out --epochs and --steps",
+                                  s.total_steps, quote(s.settings.schedule.text()), before));
+}
+
+void build_network(Session& s) {
+  s.model = build_model(s.settings.model, {.batch = s.settings.batch, .features = static_cast<std::int64_t>(s.data.shape.features()),
+                                           .classes = s.data.classes});
+  s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
+  s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
+  s.executor = std::make_unique<Executor>(s.model.graph, *s.parameters, s.optimizer.get(),
+                                          ExecutorOptions{.probes = all_scalar_probes(s.model.graph, true, true), .history = kHistory});
+  s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train);
+  s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.device, *s.parameters);
+}
+
+void restore(Session& s, const Checkpoint& checkpoint) {
+  const std::string* data = stored(checkpoint, "data_fingerprint");
+  if (!data || *data != fingerprint(s.data))
+    throw UserError(fmt::format("the data {} are not those this run was begun with: {} now, {} then", quote(s.data.name),
+                                fingerprint(s.data), data ? *data : "unknown"));
+  checkpoint.restore(*s.parameters, s.optimizer.get());
+  s.best = stored_best(checkpoint);
+  const std::string* device = stored(checkpoint, "device");
+  if (device && *device != device_text(*s.device))
+    s.notice = fmt::format("note: begun on {}, going on with {}; results may differ in the last bits", *device, device_text(*s.device));
+}
+
+}  // namespace
+
+void Session::load_batch(std::int64_t step) {
+  indices_.resize(static_cast<std::size_t>(settings.batch));
+  order->batch_indices(static_cast<std::uint64_t>(step), indices_);
+  feed->load(indices_, executor->input("x"), executor->input("labels"));
+}
+
+double Session::learning_rate(std::int64_t step) const {
+  return settings.schedule.learning_rate(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(total_steps),
+                                         settings.optimizer.learning_rate);
+}
+
+void Session::save(const fs::path& path, std::int64_t step) const {
+  CheckpointInfo info{.model = settings.model.text, .data = settings.data, .schedule = settings.schedule.text(), .step = step,
+                      .batch = settings.batch, .seed = settings.seed, .extra = settings_metadata(settings)};
+  info.extra["total_steps"] = std::to_string(total_steps);
+  info.extra["data_fingerprint"] = fingerprint(data);
+  info.extra["device"] = device_text(*device);
+  if (best) {
+    info.extra["best_step"] = std::to_string(best->step);
+    info.extra["best_accuracy"] = fmt::format("{}", best->held_out.accuracy);
+    info.extra["best_loss"] = fmt::format("{}", best->held_out.loss);
+  }
+  save_checkpoint(path, *parameters, optimizer.get(), info);
+}
+
+Session open_session(const TrainOptions& o) {
+  check_device_name(o.device);
+  Session s;
+  s.out = o.out;
+  s.resumed = o.resume;
+  std::optional<Checkpoint> checkpoint;
+  if (o.resume) checkpoint.emplace(open_checkpoint(o));
+  s.settings = checkpoint ? resumed_settings(o, *checkpoint) : fresh_settings(o);
+  s.first_step = checkpoint ? checkpoint->info().step : 0;
+  std::error_code ignored;
+  if (!o.resume && !o.out.empty() && fs::exists(s.last_checkpoint(), ignored))
+    throw UserError(fmt::format("{} holds a run already: add --resume to go on with it, or choose another folder", quote(o.out, 400)));
+
+  s.data = load_dataset(s.settings.data);
+  s.order = std::make_unique<BatchOrder>(s.data.train.count(), static_cast<std::size_t>(s.settings.batch), s.settings.seed);
+  set_length(s);
+  if (checkpoint) check_length_change(s, *checkpoint);
+  s.device = open_device(o.device);
+  build_network(s);
+  if (checkpoint)
+    restore(s, *checkpoint);
+  else
+    s.parameters->initialize(s.settings.model.mlp.initializer, s.settings.seed);
+  if (!o.out.empty()) ensure_output_directory(s.out);
+  return s;
+}
+
+}  // namespace gradflow::app

@@ -1,0 +1,60 @@
+// What `gradflow train` was asked for, and what that means for the run at hand.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "apps/terminal/style.h"
+#include "gradflow/engine/checkpoint.h"
+#include "gradflow/engine/optimizer.h"
+#include "gradflow/engine/schedule.h"
+#include "gradflow/layers/models.h"
+
+namespace gradflow::app {
+
+// As given on the command line. A resumed run takes whatever is absent here from its checkpoint.
+struct TrainOptions {
+  std::optional<std::string> model, data, optimizer, schedule;
+  std::optional<double> learning_rate, momentum, weight_decay;
+  std::optional<std::int64_t> epochs, steps, batch;
+  std::optional<std::int64_t> eval_every, checkpoint_every, probe_every;  // steps
+  std::optional<std::uint64_t> seed;
+  std::string device = "auto";
+  std::string out;  // empty: nothing is written
+  bool resume = false;
+  bool quiet = false;
+  Terminal terminal;
+};
+
+// Everything that decides a run, complete and consistent.
+struct TrainSettings {
+  ModelSpec model;
+  std::string data;
+  OptimizerConfig optimizer;
+  Schedule schedule;
+  std::int64_t batch = 128;
+  std::uint64_t seed = 1;
+  // Exactly one of the two is above 0; the number of steps follows from the size of the data set.
+  std::int64_t epochs = 0, steps = 0;
+  std::int64_t eval_every = 0, checkpoint_every = 0;  // 0: once an epoch
+  std::int64_t probe_every = 0;                       // 0: never
+};
+
+// "sgd", "nesterov:momentum=0.9", "adamw:beta2=0.95,weight_decay=0.01", with the rate and the two options
+// that may also be given by themselves. UserError, one line, for whatever does not fit.
+OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, std::optional<double> momentum,
+                                std::optional<double> weight_decay);
+
+// UserError naming what is missing, contradictory or out of range.
+TrainSettings fresh_settings(const TrainOptions& options);
+
+// The settings of a checkpointed run; UserError if the options ask for another model, data set, optimizer,
+// schedule, seed or batch. Length and cadences may be given anew.
+TrainSettings resumed_settings(const TrainOptions& options, const Checkpoint& checkpoint);
+
+// What a checkpoint must remember of the settings beyond CheckpointInfo's own fields.
+Metadata settings_metadata(const TrainSettings& settings);
+
+}  // namespace gradflow::app
