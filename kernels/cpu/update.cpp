@@ -96,27 +96,38 @@ class HostUpdate final : public Update {
   void update(const Rates<T>& rates, std::size_t index) {
     const Piece& piece = pieces_[index];
     const UpdateSlice& slice = slices_[piece.slice];
-    StatsLanes<T> w_lanes, dw_lanes;
-    StatsLanes<double> update_lanes(std::numeric_limits<T>::min());
+    StatsLanes<T> w_lanes, dw_lanes, update_lanes;
     for_each_tile(piece.begin, piece.begin + piece.length, [&](std::size_t from, std::size_t to) {
       const std::size_t n = to - from;
       T* w = static_cast<T*>(slice.w) + from;
       const T* dw = static_cast<const T*>(slice.dw) + from;
-      T before[kTile];
+      if (slice.w_stats || slice.dw_stats) prefetch_tile(slice, to);
+      T change[kTile];
       if (slice.w_stats) w_lanes.add(w, n);
       if (slice.dw_stats) dw_lanes.add(dw, n);
-      if (slice.update_stats) std::copy_n(w, n, before);
+      if (slice.update_stats) std::copy_n(w, n, change);
       step(rates, slice, from, n);
       if (slice.update_stats) {
-        double difference[kTile];
-        for (std::size_t i = 0; i < n; ++i)
-          difference[i] = static_cast<double>(w[i]) - static_cast<double>(before[i]);
-        update_lanes.add(difference, n);
+        for (std::size_t i = 0; i < n; ++i) change[i] = w[i] - change[i];
+        update_lanes.add(change, n);
       }
     });
     if (slice.w_stats) partials_[index].w = w_lanes.result();
     if (slice.dw_stats) partials_[index].dw = dw_lanes.result();
     if (slice.update_stats) partials_[index].update = update_lanes.result();
+  }
+
+  // Asks for the next tile's lines while this tile is measured: the update alone waits for memory, the
+  // statistics alone keep the arithmetic busy, together they should cost the larger of the two.
+  void prefetch_tile(const UpdateSlice& slice, std::size_t from) const {
+    const std::size_t n = std::min(kTile, slice.n - std::min(slice.n, from));
+    constexpr std::size_t kLine = 64 / sizeof(T);
+    for (std::size_t i = from; i < from + n; i += kLine) {
+      __builtin_prefetch(static_cast<const T*>(slice.w) + i);
+      __builtin_prefetch(static_cast<const T*>(slice.dw) + i);
+      if (slice.first_moment) __builtin_prefetch(static_cast<const T*>(slice.first_moment) + i);
+      if (slice.second_moment) __builtin_prefetch(static_cast<const T*>(slice.second_moment) + i);
+    }
   }
 
   void step(const Rates<T>& rates, const UpdateSlice& slice, std::size_t from, std::size_t n) {
