@@ -56,15 +56,21 @@ std::string measured_list(const Networks& networks) {
   const bool one_activation = std::all_of(networks.begin(), networks.end(), [&](const NetworkResult* n) {
     return n->activation == networks.front()->activation;
   });
-  std::string text = "Measured at step 0: ";
+  const bool brief = networks.size() > 2;
+  std::string text = brief ? "Factor per layer at step 0, measured (predicted): " : "Measured at step 0: ";
   for (const NetworkResult* network : networks) {
     const Verdict& verdict = network->at_init;
+    const std::string name = one_activation ? display(network->init) : short_title(*network);
+    const std::string predicted =
+        std::isnan(verdict.predicted_factor) ? "" : pretty(verdict.predicted_factor);
     text += network == networks.front() ? "" : "; ";
-    text += one_activation ? display(network->init) : short_title(*network);
-    text += fmt::format(" ×{} a layer", pretty(verdict.factor_per_layer));
-    if (!std::isnan(verdict.predicted_factor))
-      text += fmt::format(" (predicted {})", pretty(verdict.predicted_factor));
-    text += fmt::format(", ratio {}", pretty(verdict.end_to_end));
+    text += fmt::format("{} ×{}", name, pretty(verdict.factor_per_layer));
+    if (brief) {
+      text += predicted.empty() ? "" : fmt::format(" ({})", predicted);
+    } else {
+      text += fmt::format(" a layer{}, {} arrives", predicted.empty() ? "" : " (predicted " + predicted + ")",
+                          pretty(verdict.end_to_end));
+    }
   }
   return text + ".";
 }

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
@@ -17,6 +19,11 @@ std::string superscript(int number) {
   std::string text;
   for (const char c : fmt::format("{}", number)) text += c == '-' ? "⁻" : kSuperscripts[c - '0'];
   return text;
+}
+
+bool is_superscript(std::string_view character) {
+  return character == "⁻" ||
+         std::find(kSuperscripts.begin(), kSuperscripts.end(), character) != kSuperscripts.end();
 }
 
 // Length of the UTF-8 sequence that begins with this byte; 1 for bytes that begin none.
@@ -71,15 +78,30 @@ std::string percent(double fraction, int decimals, Charset charset) {
 
 std::string to_ascii(std::string_view utf8) {
   std::string out;
+  bool in_power = false;
   for (std::size_t i = 0; i < utf8.size();) {
     const std::size_t length =
         std::min(sequence_length(static_cast<unsigned char>(utf8[i])), utf8.size() - i);
     const std::string_view character = utf8.substr(i, length);
     i += length;
     if (static_cast<unsigned char>(character[0]) < 0x80) {
+      in_power = false;
       out += character;
       continue;
     }
+    // "·10⁻³¹" becomes "e-31", "10⁻³¹" "1e-31", and any other power "^2".
+    const bool raised = is_superscript(character);
+    if (raised && !in_power) {
+      if (out.ends_with("*10")) {
+        out.replace(out.size() - 3, 3, "e");
+      } else if (out == "10" ||
+                 (out.ends_with("10") && !std::isdigit(static_cast<unsigned char>(out[out.size() - 3])))) {
+        out.replace(out.size() - 2, 2, "1e");
+      } else {
+        out += '^';
+      }
+    }
+    in_power = raised;
     std::string_view replacement = "?";
     for (const auto& [from, to] : kAscii) {
       if (from == character) replacement = to;

@@ -43,11 +43,11 @@ double to_axis(const Plot& plot, double value) {
   return value > 0 ? std::log10(value) : kMissing;
 }
 
-// Over all networks, so that the panels can be compared.
-std::optional<Frame> ranges(const StudyResult& study, const Plot& plot) {
+// Over all networks of an activation, so that the panels of a row can be compared.
+std::optional<Frame> ranges(const StudyResult& study, const Plot& plot, const std::string& activation) {
   Frame frame{0, 0, 0, 0, kMissing, kMissing, kMissing, kMissing};
   for (const NetworkResult& network : study.networks) {
-    if (network.yardstick && !plot.with_yardstick) continue;
+    if (network.yardstick ? !plot.with_yardstick : network.activation != activation) continue;
     const Curve curve = plot.curve(network);
     for (std::size_t i = 0; i < curve.x.size(); ++i) {
       const double y = to_axis(plot, curve.y[i]);
@@ -61,8 +61,9 @@ std::optional<Frame> ranges(const StudyResult& study, const Plot& plot) {
   }
   if (!(frame.high_x > frame.low_x)) return std::nullopt;
   if (plot.logarithmic) {
-    frame.low_y = std::floor(frame.low_y) - 1;
-    frame.high_y = std::ceil(frame.high_y) + 1;
+    const double room = frame.high_y - frame.low_y > 8 ? 1 : 0.3;
+    frame.low_y = std::floor(frame.low_y) - room;
+    frame.high_y = std::ceil(frame.high_y) + room;
   } else {
     frame.low_y = 0;
     frame.high_y = plot.percent ? 1 : frame.high_y * 1.05;
@@ -96,7 +97,7 @@ void draw_axes(SvgWriter& svg, const StudyResult& study, const Plot& plot, const
   }
   for (const double tick : nice_ticks(frame.low_x, frame.high_x, 6)) {
     if (tick > 0 || !plot.labels_left)
-      svg.text({frame.x(tick), frame.bottom + 16}, pretty(tick), "tick middle");
+      svg.text({frame.x(tick), frame.bottom + 16}, fmt::format("{:.0f}", tick), "tick middle");
   }
   if (plot.labels_left) svg.text({frame.x(1), frame.bottom + 16}, "1", "tick middle");
   svg.text({(frame.left + frame.right) / 2, frame.bottom + 33}, plot.x_title, "soft middle");
@@ -155,9 +156,8 @@ void draw_panel(SvgWriter& svg, const StudyResult& study, const Plot& plot, cons
 
 // Rows: activations. Columns: norms. Lines: plain and residual, by initialization.
 std::optional<Figure> small_multiples(const StudyResult& study, const Plot& plot) {
-  const std::optional<Frame> range = ranges(study, plot);
   const Levels levels = factorial_levels(study);
-  if (!range || levels.activations.empty()) return std::nullopt;
+  bool any = false;
   constexpr double kWidth = 500, kHeight = 275, kTop = 92;
   const double width = 20 + kWidth * static_cast<double>(levels.norms.size());
   const double height = kTop + kHeight * static_cast<double>(levels.activations.size()) + 12;
@@ -165,6 +165,9 @@ std::optional<Figure> small_multiples(const StudyResult& study, const Plot& plot
   svg.text({20, 34}, plot.title, "title");
   svg.text({20, 57}, plot.description, "soft");
   for (std::size_t row = 0; row < levels.activations.size(); ++row) {
+    const std::optional<Frame> range = ranges(study, plot, levels.activations[row]);
+    if (!range) continue;
+    any = true;
     for (std::size_t column = 0; column < levels.norms.size(); ++column) {
       Frame frame = *range;
       frame.left = 20 + kWidth * static_cast<double>(column) + (plot.labels_left ? 128 : 48);
@@ -178,6 +181,7 @@ std::optional<Figure> small_multiples(const StudyResult& study, const Plot& plot
                  }));
     }
   }
+  if (!any) return std::nullopt;
   return Figure{plot.file_name, svg.finish()};
 }
 

@@ -66,7 +66,7 @@ void draw_map(SvgWriter& svg, const NetworkResult& network, Range range, double 
   for (const auto& [name, exponent] : kLimits) {
     if (exponent < range.low || exponent > range.high) continue;
     svg.line({x, page_y(exponent)}, {x + width, page_y(exponent)}, "limit");
-    svg.text({x + width - 4, page_y(exponent) + 13}, fmt::format("{}: zero below", name), "tick end");
+    svg.text({x + width - 4, page_y(exponent) + 13}, fmt::format("{}: zero below", name), "tick end halo");
   }
   if (first_column) {
     for (const double tick : nice_ticks(range.low, range.high, 6)) {
@@ -84,7 +84,7 @@ std::optional<Figure> exponent_figure(const StudyResult& study) {
   if (range.low > range.high) return std::nullopt;
   range.low = std::min(range.low, -27);
   const Levels levels = factorial_levels(study);
-  constexpr double kWidth = 250, kHeight = 190, kLeft = 66, kTop = 96;
+  constexpr double kWidth = 250, kHeight = 190, kLeft = 66, kTop = 112;
   std::vector<std::pair<bool, std::string>> columns;
   for (const bool residual : {false, true}) {
     for (const std::string& norm : levels.norms) columns.emplace_back(residual, norm);
@@ -93,12 +93,12 @@ std::optional<Figure> exponent_figure(const StudyResult& study) {
   const std::string title = "Exponents of the gradient’s elements";
   const std::string description =
       "Share of the elements of ∂L/∂z by power of two (upward) and layer (left to right, 1 to L), at "
-      "initialization. Darkest or "
-      "brightest: more than 10 %; each shade a tenth of it.";
+      "initialization.";
   SvgWriter svg(kLeft + kWidth * static_cast<double>(columns.size()) + 10,
                 kTop + kHeight * static_cast<double>(rows) + 10, title, description);
   svg.text({20, 34}, title, "title");
   svg.text({20, 57}, description, "soft");
+  svg.text({20, 74}, "Strongest shade: more than 10 %; each weaker one a tenth of it.", "soft");
   std::size_t row = 0;
   for (const std::string& activation : levels.activations) {
     for (const std::string& init : levels.inits) {

@@ -22,7 +22,7 @@ text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu San
 .prediction{fill:none;stroke:#1c2127;stroke-width:1;stroke-dasharray:4 4;opacity:.65}
 .leader{stroke:#9aa2aa;stroke-width:.8}.dotted{fill:none;stroke:#5a6470;stroke-width:1.4;stroke-dasharray:2 3}
 .vanish-band{fill:#0072b2;opacity:.07}.explode-band{fill:#d55e00;opacity:.07}.dot{stroke-width:1.8}.hollow{fill:#fff}
-.limit{stroke:#1c2127;stroke-width:1.2;stroke-dasharray:5 4;fill:none}
+.halo{paint-order:stroke;stroke:#fff;stroke-width:3px}.limit{stroke:#1c2127;stroke-width:1.2;stroke-dasharray:5 4;fill:none}
 .plain-xavier{stroke:#d55e00}.plain-he{stroke:#b27700}.residual-xavier{stroke:#0072b2}.residual-he{stroke:#008f68}
 text.plain-xavier,circle.full.plain-xavier{fill:#d55e00}text.plain-he,circle.full.plain-he{fill:#b27700}
 text.residual-xavier,circle.full.residual-xavier{fill:#0072b2}text.residual-he,circle.full.residual-he{fill:#008f68}
@@ -30,7 +30,7 @@ text.plain-xavier,text.plain-he,text.residual-xavier,text.residual-he{stroke:non
 .s0{fill:#e9e3b4}.s1{fill:#cbbb72}.s2{fill:#948e77}.s3{fill:#5c6871}.s4{fill:#2b446e}.s5{fill:#00224e}
 @media (prefers-color-scheme:dark){
 .page,.panel,.hollow{fill:#16191c}.panel{stroke:#3a4147}.grid{stroke:#2b3136}text{fill:#e8eaec}.soft,.tick{fill:#a3acb5}
-.prediction,.limit{stroke:#e8eaec}.vanish-band,.explode-band{opacity:.16}
+.prediction,.limit{stroke:#e8eaec}.halo{stroke:#16191c}.vanish-band,.explode-band{opacity:.16}
 .plain-xavier{stroke:#f07a1c}.plain-he{stroke:#f0b83c}.residual-xavier{stroke:#4da8e6}.residual-he{stroke:#2fc79a}
 text.plain-xavier,circle.full.plain-xavier{fill:#f07a1c}text.plain-he,circle.full.plain-he{fill:#f0b83c}
 text.residual-xavier,circle.full.residual-xavier{fill:#4da8e6}text.residual-he,circle.full.residual-he{fill:#2fc79a}

@@ -120,9 +120,7 @@ void finish(NetworkResult& network, const SampleTheory& theory, double reached, 
                                   study.thresholds, study.classes);
 }
 
-}  // namespace
-
-StudyResult sample_study() {
+StudyResult make_study() {
   StudyResult study;
   study.title = "Where did the gradient go?";
   study.gradflow_version = "0.1.0";
@@ -190,6 +188,13 @@ StudyResult sample_study() {
       }
     }
   }
+  return study;
+}
+
+}  // namespace
+
+StudyResult sample_study() {
+  static const StudyResult study = make_study();
   return study;
 }
 

@@ -8,7 +8,39 @@
   // Chart.js' own logarithmic axis draws a line for every digit; ours plots log10 on a linear one.
   const logTick = (value) => {
     if (Number.isInteger(Number(value.toFixed(6)))) return GF.power(Math.round(value));
-    return GF.pretty(10 ** value, 2);
+    const v = 10 ** value;
+    return v >= 1e-3 && v < 1e4 ? String(Number(v.toPrecision(3))) : GF.pretty(v, 2);
+  };
+
+  // Whole decades where there are some, else 1, 2, 5 times a power of ten, else even steps of the number itself.
+  const logTicks = (low, high) => {
+    const span = high - low;
+    if (span >= 3) {
+      const step = [1, 2, 5, 10, 20, 50, 100].find((s) => span / s <= 8) || 200;
+      const first = Math.ceil(low / step) * step;
+      return Array.from({length: Math.floor((high - first) / step) + 1}, (_, i) => first + i * step);
+    }
+    const digits = span >= 1.6 ? [1, 3] : [1, 2, 5];
+    if (span >= 0.7) {
+      const ticks = [];
+      for (let e = Math.floor(low); e <= Math.ceil(high); ++e) digits.forEach((d) => ticks.push(e + Math.log10(d)));
+      return ticks.filter((t) => t >= low && t <= high);
+    }
+    const from = 10 ** low, to = 10 ** high;
+    const rough = (to - from) / 6, unit = 10 ** Math.floor(Math.log10(rough));
+    const step = unit * [1, 2, 5, 10].find((s) => s * unit >= rough);
+    const ticks = [];
+    for (let v = Math.ceil(from / step) * step; v <= to; v += step) ticks.push(Math.log10(v));
+    return ticks;
+  };
+
+  // Room around the curves: whole decades for wide ranges, a little for narrow ones.
+  const logRange = (lines) => {
+    const logs = lines.flatMap((line) => [line.values, line.low, line.high].filter(Boolean).flat().map(GF.log10).filter((v) => v !== null));
+    let low = logs.reduce((a, b) => Math.min(a, b), Infinity), high = logs.reduce((a, b) => Math.max(a, b), -Infinity);
+    if (high - low > 3) return {min: Math.floor(low), max: Math.ceil(high)};
+    const pad = Math.max(0.08 * (high - low), 0.02);
+    return {min: low - pad, max: high + pad};
   };
 
   const endLabels = {
@@ -59,6 +91,7 @@
 
   const axis = (options, position) => ({
     type: 'linear', position, title: {display: !!options.title, text: options.title || ''},
+    ...(options.log ? {afterBuildTicks: (scale) => { scale.ticks = logTicks(scale.min, scale.max).map((value) => ({value})); }} : {}),
     min: options.min, max: options.max, suggestedMin: options.suggestedMin, suggestedMax: options.suggestedMax,
     grid: {color: GF.css('grid'), borderColor: GF.css('line')},
     ticks: {maxTicksLimit: 8, precision: options.log ? undefined : options.precision,
@@ -72,7 +105,8 @@
     const marks = line.x.length > 20 ? Math.ceil(line.x.length / 9) : 1;
     return {
       label: line.name, data: line.x.map((x, i) => ({x, y: point(line.values[i]), raw: line.values[i]})),
-      borderColor: color, backgroundColor: color, spanGaps: false, tension: 0, fill: false,
+      borderColor: color, backgroundColor: color, spanGaps: false, tension: 0,
+      fill: line.shaded ? {target: {value: 0}, above: color + '3a'} : false,
       borderWidth: line.thin ? 1.2 : 2.4, borderDash: line.dash || [],
       pointStyle: line.network ? GF.pointStyle(line.network) : 'circle',
       pointRadius: line.plain ? 0 : (c) => c.dataIndex % marks === 0 || line.x.length === 1 ? 3.6 : 0,
@@ -89,7 +123,16 @@
     return [edge(line.low, false), edge(line.high, '-1')];
   };
 
-  // lines as above; axes: {x: {...}, y: {log, title, ...}, y2}. `empty` is said if nothing was measured.
+  // The labels go where the lines are further apart.
+  const widerEnd = (lines, log) => {
+    const spread = (pick) => {
+      const ends = lines.map((line) => pick(line.values.filter((v) => log ? v > 0 : GF.isNumber(v)))).map((v) => log ? Math.log(v) : v);
+      return Math.max(...ends) - Math.min(...ends);
+    };
+    return lines.length > 1 && spread((v) => v[v.length - 1]) > 1.5 * spread((v) => v[0]) ? 'right' : 'left';
+  };
+
+  // lines as above; axes: {x: {...}, y: {log, percent, min, ...}, labels: 'left'|'right'}. `empty` is said if nothing was measured.
   GF.lineChart = (name, lines, axes, empty) => {
     const entry = cards.get(name);
     if (entry.chart) { entry.chart.destroy(); entry.chart = null; }
@@ -100,8 +143,9 @@
       entry.box.replaceChildren(GF.element('p', {class: 'empty'}, empty || 'Not measured for this choice.'));
       return;
     }
-    const side = axes.labels || 'left';
     const labelled = usable.filter((line) => line.endLabel);
+    const side = axes.labels || widerEnd(labelled, log);
+    if (log) Object.assign(axes.y, logRange(usable));
     const gutter = labelled.length ? Math.min(120, 14 + 7 * Math.max(...labelled.map((l) => l.endLabel.length))) : 0;
     const canvas = GF.element('canvas', {role: 'img', 'aria-label': entry.title + '. ' + usable.map((line) => {
       const known = line.values.filter(GF.isNumber);
@@ -111,12 +155,11 @@
     themed();
     const datasets = [];
     for (const line of usable) {
-      datasets.push({...dataset(line, log), yAxisID: line.axis || 'y'});
-      if (line.low && line.high) datasets.push(...band(line, log).map((set) => ({...set, yAxisID: 'y'})));
+      datasets.push(dataset(line, log));
+      if (line.low && line.high) datasets.push(...band(line, log));
     }
     const scales = {x: {...axis(axes.x, 'bottom'), grid: {display: false, borderColor: GF.css('line')}},
       y: axis(axes.y, side === 'left' ? 'right' : 'left')};
-    if (axes.y2) scales.y2 = {...axis(axes.y2, 'left'), grid: {display: false}};
     entry.chart = new Chart(canvas, {
       type: 'line', data: {datasets},
       options: {
@@ -135,7 +178,12 @@
           }
         }
       },
-      plugins: [endLabels, {id: 'drawn', afterDraw: () => GF.drawn(name)}]
+      plugins: [endLabels, {id: 'drawn', afterDraw: (chart) => {
+        // Drawn means: something of the first line lies within the plotting area.
+        const {left, right, top, bottom} = chart.chartArea;
+        const inside = (p) => p.x >= left - 1 && p.x <= right + 1 && p.y >= top - 1 && p.y <= bottom + 1;
+        if (chart.getDatasetMeta(0).data.some(inside)) GF.drawn(name);
+      }}]
     });
     GF.numbers(entry.details, () => {
       const xs = [...new Set(usable.flatMap((line) => line.x))].sort((a, b) => a - b);

@@ -50,7 +50,8 @@
     slider.setAttribute('aria-valuetext', 'step ' + state.step);
     document.getElementById('step-output').textContent = String(state.step);
     document.getElementById('step-note').textContent = state.step === 0
-      ? `initialization, before any update (${GF.networks[0] ? GF.networks[0].moments[0].seeds : 0} random draws)` : `after ${state.step} update${state.step === 1 ? '' : 's'}`;
+      ? `Step 0 is the initialization, before any update: root mean square over ${GF.study.settings.init_seeds} random draws.`
+      : `Measured after ${state.step} update${state.step === 1 ? '' : 's'} of the weights, on one network each.`;
   };
 
   const drawShown = () => {

@@ -91,13 +91,14 @@
       const text = `${name}: zero below`;
       ctx.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
       const wide = ctx.measureText(text).width;
+      const at = y(exponent) + (name.startsWith('fp8') ? -10 : 10);
       ctx.fillStyle = GF.css('card');
       ctx.globalAlpha = 0.85;
-      ctx.fillRect(area.right - wide - 10, y(exponent) + 2, wide + 8, 16);
+      ctx.fillRect(area.right - wide - 10, at - 8, wide + 8, 16);
       ctx.globalAlpha = 1;
       ctx.fillStyle = GF.css('ink');
       ctx.textAlign = 'right';
-      ctx.fillText(text, area.right - 6, y(exponent) + 10);
+      ctx.fillText(text, area.right - 6, at);
     }
     ctx.setLineDash([]);
     canvas.onpointermove = (event) => {
@@ -129,8 +130,8 @@
       return;
     }
     let low = Math.min(-27, ...entries.map((e) => e.low));
-    const high = Math.max(...entries.map((e) => e.high));
-    if (low < -100) low = Math.min(low, -152);
+    const high = Math.max(...entries.map((e) => e.high)) + 1;
+    if (low < -100) low = Math.min(low, -164);
     const key = GF.element('div', {class: 'heat-key'}, 'share of the elements: 0.001 %', GF.element('i'), '100 %');
     const dark = isDark();
     key.querySelector('i').style.background = `linear-gradient(90deg, ${[0.04, 0.25, 0.5, 0.75, 1].map((t) => shade(t, dark)).join(',')})`;

@@ -57,8 +57,8 @@
   const drawPanel = (box, title, networks, state) => {
     const width = Math.max(280, box.clientWidth - 22);
     const narrow = width < 420;
-    const height = narrow ? 400 : 450;
-    const plot = {left: narrow ? 142 : 186, right: width - 40, top: 26, bottom: height - 40};
+    const height = narrow ? 400 : 440;
+    const plot = {left: narrow ? 152 : 190, right: width - 40, top: 26, bottom: height - 40};
     const [low, high] = axisRange();
     const depth = Math.max(2, ...networks.map((n) => n.depth));
     const x = (layer) => plot.left + (plot.right - plot.left) * (layer - 1) / (depth - 1);
@@ -120,11 +120,11 @@
       group.append(GF.svg('circle', {cx: entry.end[0], cy: entry.end[1], r: 3.4, style: `stroke: ${color}; fill: ${
         network.init === 'he' ? color : 'var(--card)'}`, 'stroke-width': 1.8}));
       const value = kind === 'diverged' ? 'NaN' : GF.brief(ratio);
+      if (!narrow) group.append(GF.svg('text', {x: plot.left - 20, y: ly + 4, 'text-anchor': 'end'}, value));
       group.append(
         GF.svg('text', {x: 2, y: ly + 4, class: 'mark-' + kind}, GF.marks[kind] || ''),
         GF.svg('text', {x: 17, y: ly + 4, style: `fill: ${color}`, 'font-weight': selected ? 700 : 500},
-          `${GF.display(network.activation)} ${GF.display(network.init)}${network.norm === 'bn' ? ' BN' : ''}`),
-        GF.svg('text', {x: plot.left - 20, y: ly + 4, 'text-anchor': 'end'}, value));
+          `${GF.display(network.activation)} ${GF.display(network.init)}${network.norm === 'bn' ? ' BN' : ''}`));
       const emphasize = (on) => {
         svg.classList.toggle('dimming', on);
         group.classList.toggle('on', on);

@@ -45,20 +45,29 @@
     {name: 'signal', title: 'Signal on the way up', text: 'Root mean square of z, before the activation. It need not fade for the gradient to vanish.',
       draw: (chosen, names, step) => GF.lineChart('signal', byLayer(chosen, step, names, 'z_rms'),
         {x: layerAxis(chosen), y: {log: true}})},
-    {name: 'skip-branch', title: 'Where it came from: skip or branch', text: 'Per block, the skip’s share of the gradient (the rest came by the branch). Thin: cosine between the two, scale on the left.',
+    {name: 'zeros', title: 'Exact zeros and denormals', text: 'Share of the elements of ∂L/∂z that are exactly zero; dotted: denormal, the last numbers before zero.',
+      draw: (chosen, names, step) => {
+        const dotted = byLayer(chosen, step, names, 'gradient_denormals', () => ({dash: [2, 3], thin: true, plain: true, endLabel: undefined}))
+          .map((line) => ({...line, name: line.name + ', denormal'}));
+        GF.lineChart('zeros', [...byLayer(chosen, step, names, 'gradient_zeros'), ...dotted],
+          {x: layerAxis(chosen), y: {percent: true, min: 0, suggestedMax: 0.1}});
+      }},
+    {name: 'skip-branch', title: 'Where it came from: skip or branch', text: 'Below the line the share that came by the skip, above it the branch’s. Dotted: cosine between the two.',
       draw: (chosen, names, step) => {
         const lines = [];
+        const residuals = chosen.filter((n) => n.residual).length;
         chosen.forEach((n, i) => {
           const skip = GF.column(n, step, 'skip_norm'), branch = GF.column(n, step, 'branch_norm');
           if (!skip || !branch) return;
           const x = n.layers.map((l) => l.layer);
           const share = skip.map((s, k) => GF.isNumber(s) && GF.isNumber(branch[k]) && s + branch[k] > 0
             ? s * s / (s * s + branch[k] * branch[k]) : null);
-          lines.push({network: n, values: share, x, name: GF.fullName(n) + ', skip', endLabel: chosen.length <= 6 ? 'skip ' + names[i].replace('residual', '') : undefined});
+          lines.push({network: n, values: share, x, name: GF.fullName(n) + ', skip', endLabel: residuals === 1 ? 'skip' : chosen.length <= 6 ? names[i].replace('residual ', '') : undefined,
+            shaded: residuals === 1});
           const cosine = GF.column(n, step, 'skip_branch_cosine');
-          if (cosine) lines.push({network: n, values: cosine, x, name: GF.fullName(n) + ', cosine', thin: true, plain: true, dash: [3, 3], axis: 'y2'});
+          if (cosine) lines.push({network: n, values: cosine, x, name: GF.fullName(n) + ', cosine', thin: true, plain: true, dash: [2, 3]});
         });
-        GF.lineChart('skip-branch', lines, {x: layerAxis(chosen), y: {min: 0, max: 1}, y2: {min: -1, max: 1}},
+        GF.lineChart('skip-branch', lines, {x: layerAxis(chosen), y: {suggestedMin: 0, max: 1}},
           'Only residual networks have a skip. Choose “residual” or “both”.');
       }},
     {name: 'training-loss', title: 'Training loss', text: 'Mean since the point before. Dotted: the shallow network, the yardstick.',

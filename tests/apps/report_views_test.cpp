@@ -1,0 +1,248 @@
+// What people see: terminal, sentences, figures and page, from the sample study and from altered ones.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <regex>
+#include <sstream>
+#include <string>
+
+#include "apps/report/findings.h"
+#include "apps/report/headline.h"
+#include "apps/report/html.h"
+#include "apps/report/json.h"
+#include "apps/report/svg.h"
+#include "apps/report/svg_writer.h"
+#include "apps/report/terminal.h"
+#include "apps/report/write.h"
+#include "apps/sample_study.h"
+#include "apps/xml_check.h"
+#include "gradflow/engine/file.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow::app {
+namespace {
+
+const Finding* find(const std::vector<Finding>& findings, const std::string& id) {
+  for (const Finding& finding : findings) {
+    if (finding.id == id) return &finding;
+  }
+  return nullptr;
+}
+
+NetworkResult& network(StudyResult& study, const std::string& id) {
+  for (NetworkResult& candidate : study.networks) {
+    if (candidate.id == id) return candidate;
+  }
+  throw std::logic_error("the sample has no " + id);
+}
+
+TEST(XmlCheck, CanFail) {
+  EXPECT_EQ(xml_fault("<a b=\"c\"><d/>x &lt; y</a>"), "");
+  EXPECT_NE(xml_fault("<a><b></a></b>"), "");
+  EXPECT_NE(xml_fault("<a b=c/>"), "");
+  EXPECT_NE(xml_fault("<a>x & y</a>"), "");
+  EXPECT_NE(xml_fault("<a>"), "");
+}
+
+TEST(Figures, AreWellFormedAndNameEverything) {
+  const std::vector<Figure> all = figures(sample_study());
+  std::string names;
+  for (const Figure& figure : all) {
+    names += figure.file_name + " ";
+    EXPECT_EQ(xml_fault(figure.svg), "") << figure.file_name;
+    EXPECT_EQ(figure.svg.find("nan"), std::string::npos) << figure.file_name;
+    EXPECT_EQ(figure.svg.find("inf"), std::string::npos) << figure.file_name;
+    EXPECT_NE(figure.svg.find("prefers-color-scheme:dark"), std::string::npos);
+    EXPECT_EQ(figure.svg.find("http", figure.svg.find("http://www.w3.org/2000/svg") + 5), std::string::npos);
+  }
+  EXPECT_EQ(names, "overview.svg weight-gradients.svg accuracy.svg loss.svg exponents.svg ");
+  EXPECT_NE(all[0].svg.find("class=\"prediction\""), std::string::npos);
+}
+
+TEST(Figures, OfNothingAreNone) {
+  StudyResult study = sample_study();
+  for (NetworkResult& n : study.networks) {
+    n.moments.clear();
+    n.curve.clear();
+  }
+  EXPECT_TRUE(figures(study).empty());
+}
+
+TEST(Labels, MoveApartButNotFurther) {
+  EXPECT_EQ(spread_labels({10, 50}, 10, 0, 100), (std::vector<double>{10, 50}));
+  const std::vector<double> close = spread_labels({50, 50, 50}, 10, 0, 100);
+  EXPECT_EQ(close, (std::vector<double>{40, 50, 60}));
+  const std::vector<double> edge = spread_labels({99, 98}, 10, 0, 100);
+  EXPECT_EQ(edge, (std::vector<double>{100, 90}));
+}
+
+TEST(Headline, CountsWhatWasMeasured) {
+  StudyResult study = sample_study();
+  EXPECT_NE(headline(study).claim.find("vanishes in 3 of 12"), std::string::npos) << headline(study).claim;
+  EXPECT_NE(headline(study).claim.find("vanishes in none of 12"), std::string::npos);
+  EXPECT_NE(headline(study).detail.find("1.7·10⁻³¹"), std::string::npos) << headline(study).detail;
+  network(study, "residual-relu-xavier-bn").at_init.kind = VerdictKind::vanishes;
+  EXPECT_NE(headline(study).claim.find("with skips it vanishes in 1 of 12"), std::string::npos)
+      << headline(study).claim;
+  study.networks.clear();
+  EXPECT_EQ(headline(study).claim, "No network was measured.");
+}
+
+TEST(Findings, ClaimOnlyWhatTheNumbersShow) {
+  StudyResult study = sample_study();
+  const Finding before = *find(findings(study), "relu");
+  EXPECT_EQ(before.theory, Finding::Theory::agrees);
+  EXPECT_NE(before.title.find("does not cure"), std::string::npos);
+  // Had ReLU with Xavier kept the gradient, the title may not claim that it did not.
+  Verdict& measured = network(study, "plain-relu-xavier-none").at_init;
+  measured.factor_per_layer = 1.0;
+  measured.end_to_end = 1.0;
+  measured.kind = VerdictKind::healthy;
+  const Finding after = *find(findings(study), "relu");
+  EXPECT_EQ(after.title.find("does not cure"), std::string::npos);
+  EXPECT_EQ(after.theory, Finding::Theory::differs);
+  EXPECT_NE(after.measured.find("1.00"), std::string::npos) << after.measured;
+}
+
+TEST(Findings, FollowTheSigmoidAndTheSkips) {
+  StudyResult study = sample_study();
+  EXPECT_NE(find(findings(study), "sigmoid")->title.find("loses the gradient"), std::string::npos);
+  network(study, "plain-sigmoid-he-none").at_init.kind = VerdictKind::healthy;
+  EXPECT_EQ(find(findings(study), "sigmoid")->title.find("loses the gradient"), std::string::npos);
+  EXPECT_NE(find(findings(study), "skip")->title.find("stops the vanishing"), std::string::npos);
+  network(study, "residual-tanh-he-none").at_init.end_to_end = 1e-9;
+  EXPECT_EQ(find(findings(study), "skip")->title.find("stops the vanishing"), std::string::npos);
+}
+
+TEST(Findings, AreSilentAboutNetworksThatAreMissing) {
+  StudyResult study = sample_study();
+  std::erase_if(study.networks,
+                [](const NetworkResult& n) { return n.activation == "tanh" || n.norm == "bn"; });
+  const std::vector<Finding> left = findings(study);
+  EXPECT_EQ(find(left, "tanh"), nullptr);
+  EXPECT_EQ(find(left, "batch-norm"), nullptr);
+  EXPECT_NE(find(left, "relu"), nullptr);
+}
+
+TEST(Terminal, FitsAHundredColumns) {
+  for (const Charset charset : {Charset::utf8, Charset::ascii}) {
+    std::istringstream lines(
+        terminal_report(sample_study(), {.color = false, .charset = charset, .columns = 100}));
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(display_width(line), 100) << line;
+  }
+}
+
+TEST(Terminal, SaysEveryVerdictAndThreshold) {
+  const StudyResult study = sample_study();
+  const std::string text = terminal_report(study);
+  for (const char* part : {"sigmoid Xavier BN", "vanishes", "explodes", "healthy", "does not learn",
+                           "diverged", "predicted", "0.236"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part;
+  }
+  EXPECT_NE(text.find("0.001"), std::string::npos);
+  EXPECT_EQ(text.find('\033'), std::string::npos);
+}
+
+TEST(Terminal, ColorsOnlyWhenAskedAndAsciiStaysAscii) {
+  const std::string colored =
+      terminal_report(sample_study(), {.color = true, .charset = Charset::utf8, .columns = 100});
+  EXPECT_NE(colored.find("\033[34m"), std::string::npos);
+  const std::string ascii =
+      terminal_report(sample_study(), {.color = false, .charset = Charset::ascii, .columns = 100});
+  for (const char c : ascii) ASSERT_TRUE(static_cast<unsigned char>(c) < 128);
+  // Only the title asks; elsewhere a ? would stand for a character without a stand-in.
+  EXPECT_EQ(ascii.find('?', ascii.find('\n')), std::string::npos);
+}
+
+TEST(Terminal, SurvivesAStudyOfNothing) {
+  StudyResult study = sample_study();
+  for (NetworkResult& n : study.networks) n.moments.clear();
+  EXPECT_NE(terminal_report(study).find("network"), std::string::npos);
+  study.networks.clear();
+  EXPECT_NE(terminal_report(study).find("No network"), std::string::npos);
+}
+
+TEST(Sparkline, HasOneMarkPerLevel) {
+  const std::vector<double> edges = {-3, -2, -1, 0, 1, 2, 3};
+  EXPECT_EQ(sparkline({-9, -3, -2, -1, 0, 1, 2, 3}, edges, 8), "▁▂▃▄▅▆▇█");
+  EXPECT_EQ(sparkline({-9, kMissing, 9}, edges, 8), "▁ █");
+  EXPECT_EQ(sparkline({0, 1, 2, 3, 4, 5, 6, 7, 8}, edges, 3, Charset::ascii), "~##");
+  EXPECT_EQ(sparkline({}, edges, 3), "");
+}
+
+TEST(Wrap, KeepsMarginsAndLongWords) {
+  EXPECT_EQ(wrap("one two three", 8, 2), "one two\n  three");
+  EXPECT_EQ(wrap("  one two", 5, 2), "  one\n  two");
+  EXPECT_EQ(wrap("abcdefghij k", 4, 0), "abcdefghij\nk");
+  EXPECT_EQ(wrap("", 4, 0), "");
+}
+
+TEST(Html, EscapesWhatComesFromOutside) {
+  EXPECT_EQ(html_escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+  StudyResult study = sample_study();
+  study.title = "</title><script>alert(1)</script>";
+  study.command = "--out '</script><!-- <script>'";
+  study.networks[1].title = "<img src=x onerror=alert(1)>";
+  const std::string page = report_html(study);
+  EXPECT_EQ(page.find("<script>alert"), std::string::npos);
+  EXPECT_EQ(page.find("<img"), std::string::npos);
+  EXPECT_EQ(page.find("<!--"), std::string::npos);
+  // The data survives the escaping.
+  const std::string open = "<script type=\"application/json\" id=\"study\">";
+  const std::size_t from = page.find(open) + open.size();
+  const StudyResult back = parse_report(page.substr(from, page.find("</script>", from) - from));
+  EXPECT_EQ(back.command, study.command);
+}
+
+TEST(Html, AsksTheNetworkForNothing) {
+  const std::string page = report_html(sample_study());
+  EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
+  static const std::regex outside(R"re((src|href|action)\s*=\s*"(?!#))re");
+  EXPECT_FALSE(std::regex_search(page.substr(0, page.find("<script")), outside));
+  EXPECT_EQ(page.find("@import"), std::string::npos);
+  EXPECT_EQ(page.find("url("), std::string::npos);
+}
+
+TEST(Html, SaysWhenAStudyWasInterrupted) {
+  StudyResult study = sample_study();
+  EXPECT_EQ(report_html(study).find("Interrupted."), std::string::npos);
+  study.interrupted = true;
+  EXPECT_NE(report_html(study).find("Interrupted."), std::string::npos);
+}
+
+TEST(Html, TemplateMustBeFilled) {
+  EXPECT_EQ(fill_template("a {{b}} c", {{"b", "{{d}}"}}), "a {{d}} c");
+  EXPECT_THROW(fill_template("a {{b}} c", {{"x", "y"}}), InternalError);
+  EXPECT_THROW(fill_template("a {{b", {{"b", "y"}}), InternalError);
+}
+
+TEST(WriteReport, MakesAllFilesAndTheSameAgain) {
+  namespace fs = std::filesystem;
+  const fs::path dir = fs::path(testing::TempDir()) / "gradflow_report_test";
+  fs::remove_all(dir);
+  write_report(sample_study(), dir / "first");
+  render_from_json(dir / "first" / "report.json", dir / "second");
+  for (const char* name : {"report.json", "layers.csv", "figures/overview.svg", "figures/accuracy.svg"}) {
+    EXPECT_EQ(read_file(dir / "first" / name), read_file(dir / "second" / name)) << name;
+  }
+  EXPECT_GT(fs::file_size(dir / "second" / "report.html"), 1'000'000u);
+  fs::remove_all(dir);
+}
+
+TEST(WriteReport, NamesTheFileThatIsNoReport) {
+  namespace fs = std::filesystem;
+  const fs::path file = fs::path(testing::TempDir()) / "gradflow_not_a_report.json";
+  write_file_atomically(file, "{\"schema\": \"something else\"}");
+  try {
+    render_from_json(file, fs::path(testing::TempDir()) / "gradflow_never_written");
+    FAIL() << "a foreign file was accepted";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("gradflow_not_a_report.json"), std::string::npos);
+  }
+  EXPECT_FALSE(fs::exists(fs::path(testing::TempDir()) / "gradflow_never_written"));
+  fs::remove(file);
+}
+
+}  // namespace
+}  // namespace gradflow::app
