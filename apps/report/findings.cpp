@@ -38,10 +38,9 @@ std::optional<Finding> sigmoid(const StudyResult& study) {
     finding.measured += " The activations themselves do not fade: half-way up they are " + means + ".";
   finding.why =
       "What one layer does to the gradient’s norm is √χ, with χ = σ_w²·E[φ′(z)²] and σ_w² = fan-in × weight "
-      "variance. "
-      "The slope of the sigmoid is at most 1/4, so √χ is at most 0.25 at σ_w² = 1 (Xavier) and 0.35 at σ_w² "
-      "= 2 (He). "
-      "It is the flat slope, not the squashing of values into [0, 1], that loses the gradient.";
+      "variance. The slope of the sigmoid is at most 1/4, so √χ is at most 0.25 at σ_w² = 1 (Xavier) and "
+      "0.35 at σ_w² = 2 (He). It is the flat slope, not the squashing of values into [0, 1], that loses the "
+      "gradient.";
   return finding;
 }
 
@@ -58,8 +57,7 @@ std::optional<Finding> relu(const StudyResult& study) {
   finding.measured = measured_list(nets);
   finding.why =
       "ReLU blocks half of the units, so χ = σ_w²/2: a factor of √½ = 0.707 a layer at σ_w² = 1 and exactly "
-      "1 at σ_w² = 2. "
-      "Many small weights are no harm as such: the sum over the fan-in is part of the factor.";
+      "1 at σ_w² = 2. Many small weights are no harm as such: the sum over the fan-in is part of the factor.";
   return finding;
 }
 
@@ -76,10 +74,9 @@ std::optional<Finding> tanh(const StudyResult& study) {
   finding.measured = measured_list(nets);
   finding.why =
       "At σ_w² = 1 tanh sits on the border between vanishing and exploding: the signal settles toward 0, "
-      "where the slope is "
-      "1, χ tends to 1 and the gradient falls like a power of the depth (about 1/√L) instead of "
-      "exponentially. At "
-      "σ_w² = 2 the signal settles where χ = 1.106: after the first layers the norm grows by 1.051 a layer.";
+      "where the slope is 1, χ tends to 1 and the gradient falls like a power of the depth (about 1/√L) "
+      "instead of exponentially. At σ_w² = 2 the signal settles where χ = 1.106: after the first layers the "
+      "norm grows by 1.051 a layer.";
   return finding;
 }
 
@@ -109,14 +106,11 @@ std::optional<Finding> skip(const StudyResult& study) {
   }
   finding.why =
       "A block x + f(x) hands the gradient down unchanged by the skip and adds what comes by the branch: its "
-      "squared norm "
-      "is multiplied by 1 + χ on average, never by less than 1, and the signal grows on the way up as well. "
-      "Sigmoid’s "
-      "branch carries so little (χ ≤ σ_w²/16) that skip and sigmoid nearly preserve the norm; ReLU with He "
-      "doubles it in every "
-      "block. What bounds it: batch norm on the branch, a branch scaled by 1/√L, or one that starts at 0 "
-      "(Fixup, SkipInit). "
-      "The stem and the head have no skip and keep their own factors.";
+      "squared norm is multiplied by 1 + χ on average, never by less than 1, and the signal grows on the way "
+      "up as well. Sigmoid’s branch carries so little (χ ≤ σ_w²/16) that skip and sigmoid change the norm by "
+      "little per block; with ReLU and He its square doubles in every block. What bounds it: batch norm on "
+      "the branch, a branch scaled by 1/√L, or one that starts at 0 (Fixup, SkipInit). The stem and the head "
+      "have no skip and keep their own factors.";
   return finding;
 }
 
@@ -150,13 +144,10 @@ std::optional<Finding> plain_batch_norm(const StudyResult& study) {
   }
   finding.why =
       "Batch norm rescales to spread 1 what the activation has left, so each layer multiplies the squared "
-      "gradient by "
-      "E[φ′²]/Var φ ≥ 1: π/(π−1) = 1.467 for ReLU, that is 1.211 in norm, whatever the variance of the "
-      "weights (Yang et al. "
-      "2019). Gradients of normalized layers scale as 1/|W|: one large step makes early weights longer and "
-      "their "
-      "gradients smaller. A level norm later is therefore no proof that the early layers still learn; look "
-      "at the update ratio.";
+      "gradient by E[φ′²]/Var φ ≥ 1: π/(π−1) = 1.467 for ReLU, that is 1.211 in norm, whatever the variance "
+      "of the weights (Yang et al. 2019). Gradients of normalized layers scale as 1/|W|: one large step "
+      "makes early weights longer and their gradients smaller. A level norm later is therefore no proof that "
+      "the early layers still learn; look at the update ratio.";
   return finding;
 }
 
@@ -182,10 +173,9 @@ std::optional<Finding> residual_batch_norm(const StudyResult& study) {
       short_title(*high), pretty(near_input), pretty(near_head));
   finding.why =
       "The branch is brought to a fixed size while the stream grows from block to block, so block l adds "
-      "only about 1/l of what "
-      "is there: the gradient grows like a power of the depth, not exponentially (De & Smith 2020). Each "
-      "block comes "
-      "closer to preserving the norm the deeper it sits; the product over all blocks still grows.";
+      "only about 1/l of what is there: the gradient grows like a power of the depth, not exponentially (De "
+      "& Smith 2020). Each block comes closer to preserving the norm the deeper it sits; the product over "
+      "all blocks still grows.";
   return finding;
 }
 

@@ -107,10 +107,9 @@ std::optional<Finding> weight_gradients(const StudyResult& study) {
                   short_title(*net), last.layer, pretty(weights), pretty(signal));
   finding.why =
       "A weight gradient is gradient × signal. With ReLU (or no activation) the signal fades on the way up "
-      "at the same rate as the "
-      "gradient on the way down, so the product has the same size in every layer and its ratio says nothing. "
-      "What shows it: "
-      "∂L/∂z, and the absolute size of ∂L/∂W, small in all layers alike.";
+      "at the same rate as the gradient on the way down, so the product has the same size in every layer and "
+      "its ratio says nothing. What shows it: ∂L/∂z, and the absolute size of ∂L/∂W, small in all layers "
+      "alike.";
   return finding;
 }
 
@@ -146,8 +145,8 @@ std::optional<Finding> learning(const StudyResult& study) {
   }
   if (finding.measured.empty()) return std::nullopt;
   finding.measured += fmt::format(
-      "To learn means to reach at least {} after {} steps: chance is {}, and {} of what the shallow "
-      "network gains on it is asked for.",
+      "To learn means to reach at least {} after {} steps: chance is {}, and {} of what the shallow network "
+      "gains on it is asked for.",
       percent(learning_bar(study)), study.steps, percent(chance(study)),
       percent(study.thresholds.learn_fraction, 0));
   const bool insufficient = groups[0].good < groups[0].total;
@@ -159,13 +158,10 @@ std::optional<Finding> learning(const StudyResult& study) {
                                  : "Here the gradient at step 0 decided what could be learned";
   finding.why =
       "A norm says that something arrives, not that it points anywhere useful: with depth the gradients of "
-      "different samples "
-      "can lose their correlation (Balduzzi et al. 2017), samples can become indistinguishable on the way "
-      "up, and one "
-      "learning rate cannot suit layers whose gradients differ by orders of magnitude. The first steps also "
-      "change the "
-      "factors. So the verdict after training is separate, and taken against the shallow network under the "
-      "same recipe.";
+      "different samples can lose their correlation (Balduzzi et al. 2017), samples can become "
+      "indistinguishable on the way up, and one learning rate cannot suit layers whose gradients differ by "
+      "orders of magnitude. The first steps also change the factors. So the verdict after training is "
+      "separate, and taken against the shallow network under the same recipe.";
   return finding;
 }
 
@@ -191,10 +187,9 @@ std::optional<Finding> predictions(const StudyResult& study) {
   const double spread = std::exp(std::sqrt(5.0 * worst->depth / std::max(1, worst->width)) / 2);
   finding.why = fmt::format(
       "The prediction is for infinitely wide layers with weights just drawn. At width {} and depth {} one "
-      "ReLU network’s end-to-end "
-      "norm scatters around it by a factor of about {:.1f} either way (after Hanin 2018); the curves here "
-      "average {} "
-      "initializations. After step 0 the weights are no longer random, and there is no prediction.",
+      "ReLU network’s end-to-end norm scatters around it by a factor of about {:.1f} either way (after Hanin "
+      "2018); the curves here average {} initializations. After step 0 the weights are no longer random, and "
+      "there is no prediction.",
       worst->width, worst->depth, spread,
       worst->moments.empty() ? study.init_seeds : worst->moments.front().seeds);
   return finding;
@@ -230,17 +225,14 @@ std::optional<Finding> precision(const StudyResult& study) {
           : "Even in fp16, no network would lose most of the gradient at layer 1 to rounding";
   finding.measured = fmt::format(
       "Counted from the exponents of ∂L/∂z at layer 1, step 0: more than half of the nonzero elements are "
-      "below "
-      "2⁻²⁵ in {} networks.",
+      "below 2⁻²⁵ in {} networks.",
       half);
   if (!zeros.empty()) finding.measured += " Already below the normal numbers of fp32: " + zeros + ".";
   finding.why =
       "Rounding to nearest gives exactly zero below half of the smallest subnormal: 2⁻²⁵ in fp16, 2⁻¹³⁴ in "
-      "bf16, 2⁻¹⁵⁰ in fp32. "
-      "Loss scaling moves all exponents by one constant; it cannot help where layers differ by more than the "
-      "format spans. "
-      "Updates are lost much earlier: when they are smaller than 2⁻¹¹ (fp16), 2⁻⁸ (bf16) or 2⁻²⁴ (fp32) of "
-      "the weight.";
+      "bf16, 2⁻¹⁵⁰ in fp32. Loss scaling moves all exponents by one constant; it cannot help where layers "
+      "differ by more than the format spans. Updates are lost much earlier: when they are smaller than 2⁻¹¹ "
+      "(fp16), 2⁻⁸ (bf16) or 2⁻²⁴ (fp32) of the weight.";
   return finding;
 }
 

@@ -22,14 +22,15 @@ long count(const Networks& networks, VerdictKind kind) {
 std::string amount(long number) { return number == 0 ? "none" : fmt::format("{}", number); }
 
 // "it vanishes in 3 of 12 networks, explodes in 1 and stays within bounds in 8"
-std::string fates(const Networks& networks, const std::string& subject) {
+std::string fates(const Networks& networks, const std::string& subject, const char* noun) {
   const long total = static_cast<long>(networks.size());
   struct Fate {
     VerdictKind kind;
     const char* verb;
   };
   std::vector<std::string> parts;
-  parts.push_back(fmt::format("vanishes in {} of {}", amount(count(networks, VerdictKind::vanishes)), total));
+  parts.push_back(
+      fmt::format("vanishes in {} of {}{}", amount(count(networks, VerdictKind::vanishes)), total, noun));
   parts.push_back(fmt::format("explodes in {}", amount(count(networks, VerdictKind::explodes))));
   for (const Fate& fate : {Fate{VerdictKind::dead, "is exactly zero or meets mostly dead units in"},
                            Fate{VerdictKind::diverged, "is not finite in"}}) {
@@ -76,8 +77,8 @@ std::string outcome(const StudyResult& study) {
     return fmt::format("{} of {} {} networks", good, all.size(), residual ? "residual" : "plain");
   };
   return fmt::format(
-      "After {} training steps {} and {} learn (at least {} held-out accuracy; the shallow network "
-      "reaches {}).",
+      "After {} training steps {} and {} learn (at least {} held-out accuracy; the shallow network reaches "
+      "{}).",
       study.steps, learned(false), learned(true), percent(learning_bar(study)),
       percent(shallow->final_accuracy));
 }
@@ -93,10 +94,11 @@ Headline headline(const StudyResult& study) {
     return text;
   }
   text.claim = "At initialization, ";
-  if (!plain.empty()) text.claim += fates(plain, "without skips the gradient");
+  if (!plain.empty()) text.claim += fates(plain, "without skips the gradient", " networks");
   if (!plain.empty() && !residual.empty()) text.claim += "; ";
   if (!residual.empty())
-    text.claim += fates(residual, plain.empty() ? "with skips the gradient" : "with skips it");
+    text.claim += plain.empty() ? fates(residual, "with skips the gradient", " networks")
+                                : fates(residual, "with skips it", "");
   text.claim += ".";
   text.detail = extremes(study) + outcome(study);
   return text;

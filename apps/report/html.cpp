@@ -227,10 +227,9 @@ std::string report_html(const StudyResult& study) {
        {"thresholds", prose(describe(study.thresholds))},
        {"verdicts", verdict_rows(study)},
        {"settings", settings_rows(study)},
-       {"footer", html_escape(fmt::format(
-                      "Made by gradflow {} ({}). The same numbers are in report.json and layers.csv beside "
-                      "this file. Charts: Chart.js (MIT license).",
-                      study.gradflow_version, study.git_revision))},
+       {"footer", html_escape(fmt::format("Made by gradflow {} ({}). The same numbers are in report.json and "
+                                          "layers.csv beside this file. Charts: Chart.js (MIT license).",
+                                          study.gradflow_version, study.git_revision))},
        {"style", std::string(asset("report.css"))},
        {"study", json_for_script(to_json(study).dump())},
        {"derived", json_for_script(derived(study).dump())},

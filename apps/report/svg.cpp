@@ -239,8 +239,7 @@ std::vector<Figure> figures(const StudyResult& study) {
       .title = "Weight gradients",
       .description =
           "|∂L/∂W| by layer at initialization. For ReLU these stay level while the gradient vanishes: they "
-          "hold "
-          "the signal too.",
+          "hold the signal too.",
       .x_title = "layer",
       .curve = [](const NetworkResult& n) { return layer_curve(n, &LayerRow::weight_gradient_norm, false); },
       .prediction = {}};

@@ -41,12 +41,9 @@ text.residual-xavier,circle.full.residual-xavier{fill:#4da8e6}text.residual-he,c
 
 SvgWriter::SvgWriter(double width, double height, std::string_view title, std::string_view description) {
   body_ = fmt::format(
-      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
-      "role=\"img\" "
-      "aria-labelledby=\"title description\">\n<title id=\"title\">{2}</title>\n<desc "
-      "id=\"description\">{3}</desc>\n"
-      "<style>{4}</style>\n",
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 "
+      "{0} {1}\" width=\"{0}\" height=\"{1}\" role=\"img\" aria-labelledby=\"title description\">\n<title "
+      "id=\"title\">{2}</title>\n<desc id=\"description\">{3}</desc>\n<style>{4}</style>\n",
       width, height, html_escape(title), html_escape(description), kStyle);
   rect(0, 0, width, height, "page");
 }

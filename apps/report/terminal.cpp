@@ -131,8 +131,7 @@ std::string table(const StudyResult& study, const TerminalStyle& style) {
   text += fmt::format("\nCurves: {}\n", curve_key(study.thresholds, style.charset));
   text += wrap(
       "They show the gradient at step 0 by depth, relative to the last layer. Predicted: the factor per "
-      "layer by mean-field "
-      "theory. Arrives: layer 1 relative to the last.",
+      "layer by mean-field theory. Arrives: layer 1 relative to the last.",
       style.columns, 0);
   return text + '\n';
 }

@@ -95,7 +95,7 @@
 
   GF.makePanels = () => {
     definitions.forEach(({name, title, text}, i) => {
-      if (i === definitions.length - 3) GF.makeHeatPanel();
+      if (i === definitions.length - 2) GF.makeHeatPanel();
       GF.card(name, title, text);
     });
   };
