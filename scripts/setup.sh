@@ -24,7 +24,7 @@ build_packages=(
 test_packages=(
   libgtest-dev
   chromium fonts-dejavu-core  # opens the report as a reader would
-  python3 python3-numpy       # independent values to compare with
+  python3                     # drives it
 )
 
 # What the packages above bring, for systems where they cannot be asked for by name.
