@@ -1,0 +1,15 @@
+// What the device can do at best, measured here and now with the library's own operations.
+#pragma once
+
+#include "gradflow/kernels/backend.h"
+
+namespace gradflow::app {
+
+struct Ceilings {
+  double matmul_flops = 0;     // per second: f32 product of 1024 x 1024 matrices (4096 on a GPU)
+  double triad_bytes = 0;      // per second: y = a + s * b over arrays far larger than any cache; 3 arrays counted
+};
+
+Ceilings measure_ceilings(kernels::Backend& backend);
+
+}  // namespace gradflow::app

@@ -1,0 +1,56 @@
+// Times training steps of one network on one batch.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/bench/ceilings.h"
+#include "apps/bench/machine_load.h"
+#include "apps/common/network.h"
+
+namespace gradflow::app {
+
+struct StepOptions {
+  NetworkOptions network;
+  std::string optimizer = "sgd";  // none, sgd, nesterov, adam, adamw
+  bool probes = false;            // all scalar statistics of every tensor
+  int repeat = 50;
+};
+
+// Seconds a step; every sample is the mean of `steps` steps.
+struct Timing {
+  int steps = 1;
+  std::vector<double> samples;
+  double median = 0, minimum = 0, maximum = 0;
+};
+
+struct LaunchTiming {
+  std::string name, group;  // "block07.linear backward", "linear backward"
+  int launches = 1;
+  double seconds = 0;       // the best of several runs, measured singly
+  Cost cost;
+};
+
+struct StepResult {
+  std::string device, device_model, libraries, precision;
+  int threads = 1;
+  std::size_t parameters = 0, arena_bytes = 0, probes = 0;
+  double loss = 0;  // after all steps; not finite means that the timing is of a broken network
+  Timing step;
+  Timing step_without_probes;           // with `probes`: samples of both kinds alternate. No samples otherwise.
+  std::vector<LaunchTiming> launches;   // in order
+  std::vector<LaunchTiming> groups;     // by layer type and kind, slowest first
+  double launch_seconds = 0;            // sum over the launches
+  Cost cost;
+  Ceilings ceilings;
+  MachineLoad::Report load;
+  std::string disturbance;  // empty if undisturbed
+};
+
+StepResult bench_step(const StepOptions& options);
+
+std::string step_text(const StepOptions& options, const StepResult& r, bool all_launches, std::size_t width);
+// Object "gradflow-bench/1": context, the step's times in milliseconds, ceilings, load, groups, launches.
+std::string step_json(const StepOptions& options, const StepResult& r);
+
+}  // namespace gradflow::app

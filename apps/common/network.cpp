@@ -1,0 +1,49 @@
+#include "apps/common/network.h"
+
+#include <CLI/CLI.hpp>
+#include <vector>
+
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/file.h"
+
+namespace gradflow::app {
+
+void add_network_options(CLI::App& command, NetworkOptions& o) {
+  command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")->required()->type_name("SPEC");
+  command.add_option("--data", o.data, "fashion-mnist, mnist:DIR, idx:DIR or synthetic[:...]")
+      ->type_name("SPEC")->capture_default_str();
+  command.add_option("--batch", o.batch, "samples of a step")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))->type_name("N")->capture_default_str();
+  command.add_option("--seed", o.seed, "of weights and batch order")->type_name("N")->capture_default_str();
+  command.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
+  command.add_option("--dtype", o.dtype, "f32, or f64 (cpu only)")
+      ->check(CLI::IsMember({"f32", "f64"}))->type_name("T")->capture_default_str();
+}
+
+Network open_network(const NetworkOptions& o) {
+  const ModelSpec spec = parse_model(o.model);
+  check_device_name(o.device);
+  Network n;
+  n.data = load_dataset(o.data);
+  BatchOrder(n.data.train.count(), static_cast<std::size_t>(o.batch), o.seed);  // throws if they do not fit
+  n.device = open_device(o.device);
+  n.model = build_model(spec, {.batch = o.batch, .features = static_cast<std::int64_t>(n.data.shape.features()),
+                               .classes = n.data.classes, .dtype = o.dtype == "f64" ? DType::f64 : DType::f32});
+  n.parameters = std::make_unique<ParameterStore>(*n.device, n.model.graph);
+  n.parameters->initialize(spec.mlp.initializer, o.seed);
+  n.feed = std::make_unique<Feed>(*n.device, n.data, n.data.train);
+  return n;
+}
+
+void Network::load_first_batch(const Executor& executor, std::uint64_t seed) const {
+  const Tensor x = executor.input("x");
+  std::vector<std::int32_t> indices(x.shape().rows());
+  BatchOrder(feed->count(), indices.size(), seed).batch_indices(0, indices);
+  feed->load(indices, x, executor.input("labels"));
+}
+
+void require_writable(const std::string& file) {
+  if (!file.empty()) AtomicFile{file};
+}
+
+}  // namespace gradflow::app

@@ -1,0 +1,45 @@
+// A network at initialization, on a device, with a data set: what `measure` and `bench` start from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "gradflow/engine/dataset.h"
+#include "gradflow/engine/executor.h"
+#include "gradflow/engine/feed.h"
+#include "gradflow/layers/models.h"
+
+namespace CLI {
+class App;
+}
+
+namespace gradflow::app {
+
+struct NetworkOptions {
+  std::string model, data = "fashion-mnist", device = "auto";
+  std::int64_t batch = 128;
+  std::uint64_t seed = 1;
+  std::string dtype = "f32";  // f64: on the host only
+};
+
+void add_network_options(CLI::App& command, NetworkOptions& options);
+
+struct Network {  // members in the order in which they depend on each other
+  std::unique_ptr<Backend> device;
+  Dataset data;
+  Model model;
+  std::unique_ptr<ParameterStore> parameters;  // initialized from the model's initializer and the seed
+  std::unique_ptr<Feed> feed;                  // the training images
+
+  // Puts the first batch of the first epoch, in the order that `seed` gives, into the executor's inputs.
+  void load_first_batch(const Executor& executor, std::uint64_t seed) const;
+};
+
+// UserError for a specification, data set, batch or device that cannot be had; the cheap checks come first.
+Network open_network(const NetworkOptions& options);
+
+// Opens and removes the file's partial, so that a path that cannot be written is known before the work.
+void require_writable(const std::string& file);
+
+}  // namespace gradflow::app

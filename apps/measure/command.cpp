@@ -1,0 +1,69 @@
+#include "apps/measure/command.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "apps/common/text_table.h"
+#include "apps/measure/measurement.h"
+#include "apps/measure/print.h"
+#include "apps/measure/save_tensors.h"
+#include "gradflow/engine/file.h"
+#include "gradflow/engine/version.h"
+
+namespace gradflow::app {
+namespace {
+
+struct Options {
+  NetworkOptions network;
+  std::string json, tensors;
+};
+
+Metadata metadata_of(const Options& o, const Measurement& m) {
+  return {{"model", o.network.model}, {"data", o.network.data}, {"batch", fmt::format("{}", o.network.batch)},
+          {"seed", fmt::format("{}", o.network.seed)}, {"loss", fmt::format("{}", m.loss)},
+          {"gradflow", fmt::format("{} {}", version(), git_revision())}};
+}
+
+int run_measure(const Options& o) {
+  require_writable(o.json);
+  require_writable(o.tensors);
+  const Network network = open_network(o.network);
+  ExecutorOptions options;
+  options.retain = !o.tensors.empty();
+  options.probes = measuring_probes(network.model);
+  Executor executor(network.model.graph, *network.parameters, nullptr, options);
+  network.load_first_batch(executor, o.network.seed);
+  const Measurement m = measure(executor);
+
+  if (!o.tensors.empty()) save_tensors(o.tensors, executor, *network.parameters, metadata_of(o, m));
+  if (!o.json.empty()) write_file_atomically(o.json, measurement_json(m, o.network, network));
+  if (o.json == "/dev/stdout" || o.tensors == "/dev/stdout") return 0;
+  fmt::print("{}, {} parameters\n{}, batch {}, seed {}, {} on {}\nloss {:.6g}, accuracy {:.1f} % before any training\n\n{}",
+             o.network.model, network.model.graph.parameter_count(), o.network.data, o.network.batch, o.network.seed, o.network.dtype,
+             network.device->info().model, m.loss, 100 * m.accuracy, measurement_tables(m, terminal_width(stdout)));
+  return 0;
+}
+
+}  // namespace
+
+void add_measure(CLI::App& app, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand("measure", "one forward and backward at initialization, tensor by tensor");
+  const auto o = std::make_shared<Options>();
+  add_network_options(*command, o->network);
+  command->add_option("--json", o->json, "write all statistics as JSON")->type_name("FILE");
+  command->add_option("--save-tensors", o->tensors, "write batch, parameters, activations, gradients (safetensors)")
+      ->type_name("FILE");
+  command->footer(
+      "Models:\n" + std::string(model_help()) +
+      "\nExamples:\n"
+      "  gradflow measure --model mlp:depth=50,act=sigmoid,init=xavier\n"
+      "  gradflow measure --model mlp:depth=50,act=tanh,skip=on --data synthetic --json stats.json\n"
+      "  gradflow measure --model mlp:depth=8,width=64 --save-tensors step.safetensors\n"
+      "  python3 -c 'from safetensors.numpy import load_file as f; print(f(\"step.safetensors\").keys())'");
+  command->callback([&run, o] { run = [o] { return run_measure(*o); }; });
+}
+
+}  // namespace gradflow::app

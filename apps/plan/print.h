@@ -1,0 +1,26 @@
+// A planned step as text, JSON and a drawing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/plan/operands.h"
+#include "gradflow/layers/models.h"
+
+namespace gradflow::app {
+
+struct PlannedStep {
+  Model model;
+  std::int64_t batch = 0;
+  std::string device;
+  PlanOptions options;
+  Plan plan;
+  std::vector<LaunchOperands> operands;  // by launch
+};
+
+std::string plan_table(const PlannedStep& step, std::size_t width);
+std::string plan_json(const PlannedStep& step);  // docs/PLAN_SCHEMA.md
+// For graphviz: launches in order, an arrow from the launch that last wrote a buffer to each that reads it.
+std::string plan_dot(const PlannedStep& step);
+
+}  // namespace gradflow::app
