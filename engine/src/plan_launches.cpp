@@ -127,9 +127,18 @@ void PlanBuilder::place_probes() {
   for (int i = 0; i < static_cast<int>(options_.probes.size()); ++i) {
     const ProbeRequest& r = options_.probes[at(i)];
     check(r);
-    plan.probe_places.push_back(place(r));
-    (r.target == ProbeTarget::value ? value_probes_ : r.target == ProbeTarget::gradient ? gradient_probes_ : parameter_probes_)[at(r.id)]
-        .push_back(i);
+    auto& same_id = (r.target == ProbeTarget::value      ? value_probes_
+                     : r.target == ProbeTarget::gradient ? gradient_probes_
+                                                         : parameter_probes_)[at(r.id)];
+    ProbePlace where = place(r);
+    // A pass has room for one sink: a second request for the same scalars gets a launch of its own.
+    if (r.stats && std::ranges::any_of(same_id, [&](int j) { return options_.probes[at(j)].target == r.target && options_.probes[at(j)].stats; })) {
+      if (r.target == ProbeTarget::update)
+        throw UserError(fmt::format("a probe on the update of '{}' is asked for twice: once is enough", graph_.parameter(r.id).name));
+      where = {ProbePlace::Where::own_launch, kNobody};
+    }
+    plan.probe_places.push_back(where);
+    same_id.push_back(i);
   }
   plan.snapshot_buffer.assign(options_.probes.size(), kNobody);
   snapshot_time_.assign(options_.probes.size(), kNobody);
