@@ -98,7 +98,9 @@ class MlpBuilder {
   ValueId unit(const std::string& block, const std::string& suffix, ValueId z, std::int64_t out) {
     ValueId h = z;
     if (spec_.batch_norm) h = model_.graph.add<BatchNorm>(fmt::format("{}.norm{}", block, suffix), {h});
-    h = model_.graph.add<Activation>(fmt::format("{}.{}{}", block, info_of(spec_.act).name, suffix), {h}, spec_.act);
+    // "linear" is the name of the weight layer behind it.
+    const std::string_view act = spec_.act == PointwiseId::identity ? "identity" : info_of(spec_.act).name;
+    h = model_.graph.add<Activation>(fmt::format("{}.{}{}", block, act, suffix), {h}, spec_.act);
     model_.layers.back().activation = h;
     return linear(fmt::format("{}.linear{}", block, suffix), h, out);
   }
