@@ -1,0 +1,287 @@
+// `gradflow train`, called as a function: what it writes, that resuming is bit for bit, how it stops.
+#include "apps/train/train.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <set>
+
+#include "apps/train/evaluator.h"
+#include "apps/train/nonfinite.h"
+#include "apps/train_files.h"
+#include "gradflow/engine/checkpoint.h"
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/interrupt.h"
+
+namespace gradflow::app {
+namespace {
+
+using testing::has;
+using testing::TempDir;
+
+TEST(Train, LearnsAndSaysSo) {
+  const TempDir dir;
+  TrainOptions o = small_run(dir / "run", 0);
+  o.steps.reset();
+  o.epochs = 4;
+  o.eval_every.reset();
+  o.checkpoint_every.reset();
+  const TrainResult result = train(o);
+  EXPECT_EQ(result.code, 0) << result.errors;
+  EXPECT_EQ(result.errors, "");
+  EXPECT_TRUE(has(result.out, "finished 64 steps"));
+
+  std::vector<double> losses, held_out;
+  for (const auto& line : log_of(dir / "run")) {
+    if (line["event"] == "step") {
+      losses.push_back(line["loss"]);
+      EXPECT_EQ(line["step"], losses.size());
+      EXPECT_EQ(line["learning_rate"], 0.05);
+    }
+    if (line["event"] == "held_out") held_out.push_back(line["accuracy"]);
+  }
+  ASSERT_EQ(losses.size(), 64u);
+  ASSERT_EQ(held_out.size(), 4u);  // once an epoch
+  EXPECT_LT(losses.back(), 0.5 * losses.front());
+  EXPECT_GT(held_out.back(), 0.6);  // one of three classes by chance
+
+  const auto summary = summary_of(dir / "run");
+  EXPECT_EQ(summary["status"], "finished");
+  EXPECT_EQ(summary["step"], 64);
+  EXPECT_EQ(summary["held_out"]["accuracy"], held_out.back());
+  EXPECT_EQ(summary["best"]["accuracy"], *std::max_element(held_out.begin(), held_out.end()));
+  EXPECT_GT(summary["samples_per_second"], 0);
+  std::set<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "run")) files.insert(entry.path().filename());
+  EXPECT_EQ(files, (std::set<std::string>{"best.safetensors", "last.safetensors", "log.jsonl", "summary.json"}));
+}
+
+// The whole held-out split, counted by an executor that takes it in one batch.
+TEST(Train, EvaluatesEverySampleOnce) {
+  const TempDir dir;
+  ASSERT_EQ(train(small_run(dir / "run", 10)).code, 0);
+  const auto device = open_device("cpu");
+  const Dataset data = load_dataset(kData);
+  const Model model = build_model(parse_model(kModel), {.batch = 601, .features = 12, .classes = 3});
+  ParameterStore parameters(*device, model.graph);
+  Checkpoint(dir / "run" / "last.safetensors").restore(parameters, nullptr);
+  Executor executor(model.graph, parameters, nullptr, {.training = false});
+  Feed feed(*device, data, data.test);
+  feed.load_range(0, executor.input("x"), executor.input("labels"));
+  executor.forward();
+  const kernels::LossResult whole = executor.take_loss();
+  ASSERT_EQ(whole.rows, 601u);
+
+  const auto summary = summary_of(dir / "run");
+  EXPECT_DOUBLE_EQ(summary["held_out"]["accuracy"], static_cast<double>(whole.correct) / 601);
+  // Rows are independent in evaluation; only the products' blocking may differ with the batch (f32).
+  EXPECT_NEAR(summary["held_out"]["loss"], whole.loss_sum / 601, 1e-5);
+  Evaluator evaluator(parse_model(kModel), data, *device, parameters);
+  const Evaluation first = evaluator.run(), second = evaluator.run();
+  EXPECT_EQ(first.loss, second.loss);
+  EXPECT_EQ(first.loss, summary["held_out"]["loss"]);
+}
+
+TEST(Train, ResumesBitForBitWithEveryOptimizer) {
+  for (const char* optimizer : {"sgd", "sgd:momentum=0.9,weight_decay=0.001", "nesterov", "adam", "adamw:beta2=0.95"}) {
+    SCOPED_TRACE(optimizer);
+    const TempDir dir;
+    const auto run = [&](const char* name, std::int64_t steps) {
+      TrainOptions o = small_run(dir / name, steps);
+      o.optimizer = optimizer;
+      o.learning_rate = 0.01;
+      o.schedule = "step:every=7,factor=0.5,warmup=3";
+      o.probe_every = 6;
+      ASSERT_EQ(train(o).code, 0);
+    };
+    run("whole", 40);
+    run("halves", 20);
+    TrainOptions o = resume(dir / "halves");
+    o.steps = 40;
+    ASSERT_EQ(train(o).code, 0);
+    for (const char* file : {"last.safetensors", "best.safetensors", "log.jsonl"})
+      EXPECT_EQ(read_file(dir / "whole" / file) == read_file(dir / "halves" / file), true) << file << " differs";
+  }
+}
+
+TEST(Train, ProbesChangeNoBit) {
+  const TempDir dir;
+  ASSERT_EQ(train(small_run(dir / "without", 12)).code, 0);
+  TrainOptions o = small_run(dir / "with", 12);
+  o.probe_every = 1;
+  ASSERT_EQ(train(o).code, 0);
+  const SafetensorsFile without(dir / "without" / "last.safetensors"), with(dir / "with" / "last.safetensors");
+  ASSERT_EQ(without.tensors().size(), with.tensors().size());
+  for (const StoredTensor& t : without.tensors())
+    EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(t.data), t.bytes()),
+              std::string_view(reinterpret_cast<const char*>(with.at(t.name).data), t.bytes()))
+        << t.name;
+
+  int lines = 0;
+  for (const auto& line : log_of(dir / "with")) {
+    if (line["event"] != "layers") continue;
+    ++lines;
+    EXPECT_EQ(line["layer"], (nlohmann::json{"stem.linear", "block01.linear", "block02.linear", "head.linear"}));
+    for (const char* key : {"value", "gradient", "weight", "weight_gradient", "update"}) {
+      ASSERT_EQ(line[key].size(), 4u) << key;
+      for (const double norm : line[key]) EXPECT_TRUE(norm > 0 && norm < 1e3) << key << " " << norm;
+    }
+  }
+  EXPECT_EQ(lines, 12);
+}
+
+TEST(Train, EqualRunsAreEqualAndSeedsDiffer) {
+  const TempDir dir;
+  ASSERT_EQ(train(small_run(dir / "a", 8)).code, 0);
+  ASSERT_EQ(train(small_run(dir / "b", 8)).code, 0);
+  TrainOptions o = small_run(dir / "c", 8);
+  o.seed = 2;
+  ASSERT_EQ(train(o).code, 0);
+  EXPECT_TRUE(read_file(dir / "a" / "last.safetensors") == read_file(dir / "b" / "last.safetensors"));
+  EXPECT_EQ(read_file(dir / "a" / "log.jsonl"), read_file(dir / "b" / "log.jsonl"));
+  EXPECT_NE(log_of(dir / "a").back()["loss"], log_of(dir / "c").back()["loss"]);
+}
+
+// Sends a signal as soon as a text was printed.
+class SignalOn : public std::stringbuf {
+ public:
+  SignalOn(std::string text, int signal) : text_(std::move(text)), signal_(signal) {}
+
+ private:
+  std::string text_;
+  int signal_;
+  int sync() override {
+    if (signal_ && str().find(text_) != std::string::npos) std::raise(std::exchange(signal_, 0));
+    return 0;
+  }
+};
+
+TEST(Train, AStoppedRunIsWrittenWholeAndGoesOnAsIfNothingHadBeen) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    SCOPED_TRACE(signal);
+    const TempDir dir;
+    const auto options = [&](const char* name) {
+      TrainOptions o = small_run(dir / name, 30);
+      o.schedule = "cosine";
+      return o;
+    };
+    ASSERT_EQ(train(options("whole")).code, 0);
+    SignalOn buffer("step     10", signal);
+    std::ostream out(&buffer);
+    std::ostringstream errors;
+    EXPECT_EQ(run_train(options("cut"), out, errors), 128 + signal);
+    EXPECT_TRUE(has(errors.str(), "interrupted after step 11 of 30; go on with: gradflow train --resume --out " + (dir / "cut").string()));
+    EXPECT_EQ(Checkpoint(dir / "cut" / "last.safetensors").info().step, 11);
+    EXPECT_EQ(summary_of(dir / "cut")["status"], "interrupted");
+    EXPECT_EQ(log_of(dir / "cut").back()["step"], 11);
+    clear_interrupt();
+
+    const TrainResult rest = train(resume(dir / "cut"));
+    EXPECT_EQ(rest.code, 0);
+    EXPECT_TRUE(has(rest.out, "going on at step 11"));
+    for (const char* file : {"last.safetensors", "best.safetensors", "log.jsonl"})
+      EXPECT_TRUE(read_file(dir / "whole" / file) == read_file(dir / "cut" / file)) << file << " differs";
+    EXPECT_EQ(summary_of(dir / "cut")["resumed_from"], 11);
+    EXPECT_TRUE(has(train(resume(dir / "cut")).out, "nothing left to do"));
+  }
+}
+
+TEST(Train, WhatWasLoggedBehindTheCheckpointIsDropped) {
+  const TempDir dir;
+  ASSERT_EQ(train(small_run(dir / "whole", 12)).code, 0);
+  ASSERT_EQ(train(small_run(dir / "cut", 8)).code, 0);
+  // As after kill -9: lines of steps behind the last checkpoint, the last one cut off.
+  std::ofstream(dir / "cut" / "log.jsonl", std::ios::app) << R"({"event":"step","step":9,"loss":1})" << "\n" << R"({"event":"st)";
+  TrainOptions o = resume(dir / "cut");
+  o.steps = 12;
+  ASSERT_EQ(train(o).code, 0);
+  const auto whole = log_of(dir / "whole"), cut = log_of(dir / "cut");
+  std::size_t extra = 0;  // the first part's own last evaluation, at step 8
+  for (const auto& line : cut) extra += line["event"] == "held_out" && line["step"] == 8;
+  EXPECT_EQ(cut.size() - extra, whole.size());
+  EXPECT_EQ(cut.back(), whole.back());
+}
+
+TEST(Train, KeepsTheLastGoodCheckpointWhenItDiverges) {
+  const TempDir dir;
+  TrainOptions o = small_run(dir / "run", 50);
+  o.model = "mlp:depth=6,width=16,act=relu";
+  o.optimizer = "sgd";
+  o.learning_rate = 1e6;
+  o.checkpoint_every = 1;
+  const TrainResult result = train(o);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(std::count(result.errors.begin(), result.errors.end(), '\n'), 1) << result.errors;
+  EXPECT_TRUE(has(result.errors, "training stopped at step "));
+  EXPECT_TRUE(has(result.errors, "the first such tensor is the "));
+
+  const auto last = log_of(dir / "run").back();
+  ASSERT_EQ(last["event"], "nonfinite");
+  EXPECT_TRUE(has(result.errors, last["tensor"].get<std::string>() + " in layer " + last["layer"].get<std::string>()));
+  const auto summary = summary_of(dir / "run");
+  EXPECT_EQ(summary["status"], "nonfinite");
+  const SafetensorsFile kept(dir / "run" / "last.safetensors");
+  EXPECT_LT(std::stoll(kept.metadata().at("step")), last["step"].get<long long>());
+  for (const StoredTensor& t : kept.tensors())
+    for (const float x : kept.values<float>(t.name)) ASSERT_TRUE(std::isfinite(x)) << t.name;
+}
+
+TEST(Train, AnUpdateThatOverflowsIsNamedAndNotSaved) {
+  const TempDir dir;
+  TrainOptions o = small_run(dir / "run", 50);
+  o.model = "mlp:depth=1";
+  o.optimizer = "sgd";
+  o.learning_rate = 1e300;  // infinite in f32
+  o.checkpoint_every = 1;
+  const TrainResult result = train(o);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_TRUE(has(result.errors, "training stopped at step 1: 'head.linear.weight' is not finite"));
+  EXPECT_TRUE(has(result.errors, "the update of head.linear.weight in layer head.linear at step 1"));
+  EXPECT_TRUE(has(result.errors, "the checkpoint of step 0 is kept"));
+  EXPECT_EQ(Checkpoint(dir / "run" / "last.safetensors").info().step, 0);
+}
+
+TEST(NonFinite, TheEarliestStepAndTheFirstTensorInItWin) {
+  const Model model = build_model(parse_model("mlp:depth=4,width=8"), {.batch = 2, .features = 3, .classes = 2});
+  const auto requests = all_scalar_probes(model.graph, true, true);
+  std::vector<std::vector<Stats>> history(3, std::vector<Stats>(requests.size()));
+  EXPECT_FALSE(first_nonfinite(model.graph, requests, history));
+  const auto spoil = [&](std::size_t step, ProbeTarget target, int id) {
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      if (requests[i].target == target && requests[i].id == id) return history[step][i].nonfinite = 3, history[step][i].count = 16, void();
+    FAIL() << "no such probe";
+  };
+  const auto found = [&] {
+    const auto where = first_nonfinite(model.graph, requests, history);
+    return where ? std::to_string(where->history_index) + ": " + where->tensor : "nothing";
+  };
+  const auto parameter = [&](const char* name) { return model.graph.find_parameter(name); };
+  const auto value = [&](const char* name) { return model.graph.find_value(name); };
+  spoil(2, ProbeTarget::value, value("stem.linear"));
+  EXPECT_EQ(found(), "2: output of stem.linear");
+  spoil(2, ProbeTarget::parameter, parameter("stem.linear.weight"));
+  EXPECT_EQ(found(), "2: stem.linear.weight");
+  spoil(1, ProbeTarget::update, parameter("stem.linear.weight"));
+  EXPECT_EQ(found(), "1: update of stem.linear.weight");
+  spoil(1, ProbeTarget::parameter_gradient, parameter("stem.linear.weight"));
+  EXPECT_EQ(found(), "1: gradient of stem.linear.weight");
+  spoil(1, ProbeTarget::gradient, value("stem.linear"));
+  EXPECT_EQ(found(), "1: gradient of stem.linear");
+  spoil(1, ProbeTarget::parameter_gradient, parameter("block02.linear.weight"));
+  EXPECT_EQ(found(), "1: gradient of block02.linear.weight");  // backward begins at the head
+  spoil(1, ProbeTarget::value, value("head.linear"));
+  EXPECT_EQ(found(), "1: output of head.linear");
+  spoil(1, ProbeTarget::value, value("block01.relu"));
+  EXPECT_EQ(found(), "1: output of block01.relu");
+  spoil(0, ProbeTarget::update, parameter("head.linear.bias"));
+  EXPECT_EQ(found(), "0: update of head.linear.bias");
+  const auto where = first_nonfinite(model.graph, requests, history);
+  EXPECT_EQ(where->layer, "head.linear");
+  EXPECT_EQ(where->count, 3u);
+  EXPECT_EQ(where->of, 16u);
+}
+
+}  // namespace
+}  // namespace gradflow::app
