@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/study/held_out.h"
+#include "apps/common/held_out.h"
 #include "apps/study/layer_probes.h"
 #include "apps/study/prediction.h"
 #include "gradflow/engine/executor.h"
@@ -109,7 +109,7 @@ class NetworkStudy {
                                  .momentum = options_.momentum, .weight_decay = options_.weight_decay});
     const LayerProbes layout(model_, true);
     Executor executor(model_.graph, store_, &optimizer, {.probes = layout.requests()});
-    HeldOut held_out(spec_, data_.data, store_, options_.held_out);
+    HeldOut held_out(spec_, data_.data, store_, options_.held_out, relu());
     double loss_sum = 0;
     int steps_since = 0;
     // One more step than is trained: the last moment is measured on the trained network and not applied.
@@ -130,12 +130,13 @@ class NetworkStudy {
     }
   }
 
+  bool relu() const { return spec_.mlp.act == PointwiseId::relu; }  // the one whose units can die
   bool is_moment(int step) const { return step == 0 || std::ranges::find(options_.moments, step) != options_.moments.end(); }
 
   void add_curve_point(int step, HeldOut& held_out, double train_loss, bool last) {
     HeldOutResult r;
     if (last) {
-      HeldOut whole(spec_, data_.data, store_, data_.data.test.count());
+      HeldOut whole(spec_, data_.data, store_, data_.data.test.count(), relu());
       r = whole.run(data_.test);
       result_.final_accuracy = r.accuracy;
       result_.final_loss = r.loss;
@@ -150,7 +151,8 @@ class NetworkStudy {
     LayerProbes probes(model_, true);
     probes.add(readings);
     std::vector<LayerRow> rows = probes.rows();
-    if (choice_.activation == "relu" && (step > 0 || choice_.norm == "none"))
+    // Before the first step batch norm has no running statistics to evaluate with.
+    if (relu() && (step > 0 || choice_.norm == "none"))
       for (std::size_t l = 0; l < rows.size(); ++l) rows[l].dead = dead_[l];
     if (step == 0 && !result_.moments.empty()) {  // initialization knows its layers from several seeds already
       for (std::size_t l = 0; l < rows.size(); ++l) {

@@ -1,27 +1,31 @@
-#include "apps/study/held_out.h"
+#include "apps/common/held_out.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace gradflow::app {
+namespace {
 
-HeldOut::HeldOut(const ModelSpec& spec, const Dataset& data, ParameterStore& store, std::size_t samples)
-    : samples_(std::min(samples, data.test.count())) {
-  constexpr std::size_t kBatch = 500;
-  const auto add = [&](std::size_t batch, std::size_t first, std::size_t last) {
+// Enough rows for full speed, few enough that activations need less memory than training's.
+constexpr std::size_t kBatch = 500;
+
+}  // namespace
+
+HeldOut::HeldOut(const ModelSpec& spec, const Dataset& data, ParameterStore& store, std::size_t samples, bool dead_units) {
+  const std::size_t count = std::min(samples, data.test.count()), batch = std::min(kBatch, count);
+  const std::size_t whole = batch ? count - count % batch : 0;
+  const auto add = [&](std::size_t rows, std::size_t first, std::size_t last) {
     if (first == last) return;
-    Part part{.batch = batch, .first = first, .last = last};
-    part.model = build_model(spec, {.batch = static_cast<std::int64_t>(batch), .features = static_cast<std::int64_t>(data.shape.features()),
-                                    .classes = data.classes, .dtype = store.dtype()});
+    const Model model = build_model(spec, {.batch = static_cast<std::int64_t>(rows), .features = static_cast<std::int64_t>(data.shape.features()),
+                                           .classes = data.classes, .dtype = store.dtype()});
     ExecutorOptions options{.training = false};
-    for (const WeightLayer& layer : part.model.layers)
-      if (layer.activation) options.probes.push_back({.target = ProbeTarget::value, .id = *layer.activation, .stats = false, .alive = true});
-    part.executor = std::make_unique<Executor>(part.model.graph, store, nullptr, options);
-    parts_.push_back(std::move(part));
+    for (const WeightLayer& layer : model.layers)
+      if (dead_units && layer.activation)
+        options.probes.push_back({.target = ProbeTarget::value, .id = *layer.activation, .stats = false, .alive = true});
+    parts_.push_back({rows, first, last, std::make_unique<Executor>(model.graph, store, nullptr, options)});
   };
-  const std::size_t batch = std::min(kBatch, samples_), whole = batch ? samples_ / batch * batch : 0;
   add(batch, 0, whole);
-  add(samples_ - whole, whole, samples_);
+  add(count - whole, whole, count);
 }
 
 HeldOutResult HeldOut::run(Feed& test) {
@@ -51,7 +55,7 @@ HeldOutResult HeldOut::run(Feed& test) {
   result.accuracy = static_cast<double>(total.correct) / rows;
   for (const auto& flags : alive)
     result.dead.push_back(static_cast<double>(std::ranges::count(flags, 0)) / static_cast<double>(std::max<std::size_t>(flags.size(), 1)));
-  result.dead.push_back(std::nan(""));
+  if (!alive.empty()) result.dead.push_back(std::nan(""));
   return result;
 }
 
