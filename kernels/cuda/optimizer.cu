@@ -1,3 +1,4 @@
+#include <memory>
 #include <vector>
 
 #include "gradflow/kernels/error.h"
@@ -41,20 +42,29 @@ TensorOnDevice describe(const UpdateSlice& slice, unsigned first_chunk) {
   return t;
 }
 
+void require_complete(const UpdateDesc& desc, std::span<const UpdateSlice> slices) {
+  if (desc.scalars == nullptr) throw InternalError("prepare_update: the optimizer's scalars are missing");
+  const bool adam = desc.kind == OptimizerKind::adam || desc.kind == OptimizerKind::adamw;
+  const bool momentum = desc.kind != OptimizerKind::sgd;  // plain SGD may do without
+  for (const UpdateSlice& slice : slices) {
+    if (slice.n == 0) continue;
+    if (slice.w == nullptr || slice.dw == nullptr || (momentum && slice.first_moment == nullptr) ||
+        (adam && slice.second_moment == nullptr)) {
+      throw InternalError("prepare_update: a tensor lacks its weights, gradients or moments");
+    }
+  }
+}
+
 // Owns the table on the device. The parts lie in one allocation, each at a multiple of 256 bytes.
 class DeviceUpdate final : public Update {
  public:
   DeviceUpdate(Queue& queue, Backend& memory, const UpdateDesc& desc, std::span<const UpdateSlice> slices)
-      : queue_(queue), memory_(memory) {
+      : queue_(queue), table_memory_(nullptr, Deallocate{&memory}) {
     std::vector<TensorOnDevice> tensors;
     std::vector<unsigned> tensor_of_chunk;
     bool stats = false;
-    const bool adam = desc.kind == OptimizerKind::adam || desc.kind == OptimizerKind::adamw;
     for (const UpdateSlice& slice : slices) {
       if (slice.n == 0) continue;
-      if (adam && (slice.first_moment == nullptr || slice.second_moment == nullptr)) {
-        throw InternalError("Adam needs a first and a second moment for every tensor");
-      }
       tensors.push_back(describe(slice, static_cast<unsigned>(tensor_of_chunk.size())));
       tensor_of_chunk.insert(tensor_of_chunk.end(), tensors.back().chunks,
                              static_cast<unsigned>(tensors.size() - 1));
@@ -67,9 +77,9 @@ class DeviceUpdate final : public Update {
     const std::size_t chunk_bytes = tensor_of_chunk.size() * sizeof(unsigned);
     const std::size_t ticket_bytes = tensors.size() * sizeof(unsigned);
     const std::size_t partial_bytes = stats ? tensor_of_chunk.size() * sizeof(StatsSet<3>) : 0;
-    table_memory_ =
-        memory.allocate(room(tensor_bytes) + room(chunk_bytes) + room(ticket_bytes) + partial_bytes);
-    auto* at = static_cast<std::byte*>(table_memory_);
+    table_memory_.reset(
+        memory.allocate(room(tensor_bytes) + room(chunk_bytes) + room(ticket_bytes) + partial_bytes));
+    auto* at = static_cast<std::byte*>(table_memory_.get());
     memory.copy_in(at, tensors.data(), tensor_bytes);
     table_.tensors = reinterpret_cast<const TensorOnDevice*>(at);
     at += room(tensor_bytes);
@@ -85,19 +95,19 @@ class DeviceUpdate final : public Update {
     kernel_ = kernel_of(desc.kind, stats);
   }
 
-  ~DeviceUpdate() override { memory_.deallocate(table_memory_); }
-  DeviceUpdate(const DeviceUpdate&) = delete;
-  DeviceUpdate& operator=(const DeviceUpdate&) = delete;
-
   void run() override {
     if (table_.chunks == 0) return;
     launch(queue_, kernel_, flat_grid(queue_, table_.chunks, 1), table_);
   }
 
  private:
+  struct Deallocate {
+    Backend* memory;
+    void operator()(void* pointer) const noexcept { memory->deallocate(pointer); }
+  };
+
   Queue& queue_;
-  Backend& memory_;
-  void* table_memory_ = nullptr;
+  std::unique_ptr<void, Deallocate> table_memory_;
   UpdateTable table_{};
   UpdateKernel kernel_{};
 };
@@ -107,6 +117,7 @@ class DeviceUpdate final : public Update {
 std::unique_ptr<Update> make_update(Queue& queue, Backend& memory, const UpdateDesc& desc,
                                     std::span<const UpdateSlice> slices) {
   require_supported(desc.dtype, "prepare_update");
+  require_complete(desc, slices);
   return std::make_unique<DeviceUpdate>(queue, memory, desc, slices);
 }
 
