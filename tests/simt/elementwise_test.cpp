@@ -264,9 +264,11 @@ TEST_F(Elementwise, ExponentHistogram) {
 
 TEST_F(Elementwise, Fill) {
   for (const std::size_t n : kSizes) {
-    const Array<float> x(simt, n, n % 4);
-    simt.fill(DType::f32, x.data(), n, 0.1);
-    EXPECT_EQ(x.read(), std::vector<float>(n, 0.1f));
+    for (const std::size_t offset : {0u, 1u}) {
+      const Array<float> x(simt, n, offset);
+      simt.fill(DType::f32, x.data(), n, 0.1);
+      EXPECT_EQ(x.read(), std::vector<float>(n, 0.1f));
+    }
   }
 }
 

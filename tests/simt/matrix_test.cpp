@@ -124,6 +124,24 @@ TEST_F(Matrix, BatchNormForward) {
   }
 }
 
+// The mean's rounding to f32 would show as a common offset of all outputs, some 1e-3 of their size here.
+TEST_F(Matrix, BatchNormOfValuesFarFromZeroIsCentered) {
+  std::vector<float> values(128);
+  for (std::size_t k = 0; k < values.size(); ++k)
+    values[k] = 1000.0f + static_cast<float>(k) * 0x1p-12f * 1.01f;
+  double mean = 0;
+  for (const float v : values) mean += static_cast<double>(v) / 128.0;
+  const double rounding = mean - static_cast<double>(static_cast<float>(mean));
+  ASSERT_GT(std::fabs(rounding), 1e-6) << "the inputs must have a mean that is no float";
+  const Array<float> x(simt, values), y(simt, values.size());
+  BatchNormForward a{.rows = values.size(), .channels = 1, .x = x.data(), .y = y.data()};
+  a.epsilon = 1e-12;
+  simt.batch_norm_forward(a);
+  double sum = 0;
+  for (const float v : y.read()) sum += static_cast<double>(v);
+  EXPECT_TRUE(std::fabs(sum / 128.0) <= 1e-6) << sum;
+}
+
 TEST_F(Matrix, BatchNormBackward) {
   for (const auto [rows, channels] : kShapes) {
     for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
