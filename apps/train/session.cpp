@@ -137,6 +137,7 @@ Session open_session(const TrainOptions& o) {
   check_device_name(o.device);
   Session s;
   s.out = o.out;
+  s.device_name = o.device;
   s.resumed = o.resume;
   std::optional<Checkpoint> checkpoint;
   if (o.resume) checkpoint.emplace(open_checkpoint(o));

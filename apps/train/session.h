@@ -23,6 +23,7 @@ struct Best {  // the held-out result that best.safetensors belongs to
 struct Session {  // members in the order in which they depend on each other
   TrainSettings settings;
   std::filesystem::path out;  // empty: nothing is written
+  std::string device_name;    // as asked for: "auto", "cpu", ...
   bool resumed = false;
   std::int64_t first_step = 0;  // finished before this run
   std::int64_t total_steps = 0, steps_per_epoch = 0;

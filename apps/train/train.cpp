@@ -21,6 +21,15 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+// A word as a shell reads it.
+std::string shell_word(const std::string& text) {
+  const bool plain = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:=,@%") == std::string::npos;
+  if (plain && !text.empty()) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 class Trainer {
  public:
   Trainer(Session& session, std::ostream& out, const Terminal& terminal)
@@ -170,8 +179,9 @@ class Trainer {
   }
 
   Outcome stopped(std::int64_t step) const {
-    const std::string how = s_.out.empty() ? "nothing was kept, for want of --out"
-                                           : fmt::format("go on with: gradflow train --resume --out {}", s_.out.string());
+    std::string how = "nothing was kept, for want of --out";
+    if (!s_.out.empty()) how = fmt::format("go on with: gradflow train --resume --out {}", shell_word(s_.out.string()));
+    if (!s_.out.empty() && s_.device_name != "auto") how += " --device " + s_.device_name;
     return {.status = "interrupted", .message = fmt::format("interrupted after step {} of {}; {}", step, s_.total_steps, how), .step = step};
   }
 

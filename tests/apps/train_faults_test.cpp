@@ -111,20 +111,18 @@ TEST(TrainFaults, DamagedOrForeignCheckpointsAreRefused) {
   EXPECT_TRUE(has(refused(""), "last.safetensors"));
 
   // A checkpoint whose text and tensors disagree: the first tensor that differs is named, with both shapes.
-  const SafetensorsFile file(std::string(good), "good");
-  std::vector<TensorToStore> tensors;
-  for (const StoredTensor& t : file.tensors()) tensors.push_back({t.name, t.type, t.shape, t.data});
-  Metadata metadata = file.metadata();
-  metadata["model"] = "mlp:depth=4,width=17,act=tanh,skip=on,norm=bn,init=xavier";
-  write_safetensors(last, tensors, metadata);
-  EXPECT_TRUE(has(user_error([&] { train(resume(dir / "run")); }), "'stem.linear.weight' is [16, 12] there, [17, 12] here"));
-  metadata = file.metadata();
-  metadata["total_steps"] = "many";
-  write_safetensors(last, tensors, metadata);
-  EXPECT_TRUE(has(user_error([&] { train(resume(dir / "run")); }), "total_steps"));
-  metadata.erase("steps");
-  write_safetensors(last, tensors, metadata);
-  EXPECT_TRUE(has(user_error([&] { train(resume(dir / "run")); }), "was not written by `gradflow train`"));
+  const auto edited = [&](const char* key, const char* value) {
+    write_file_atomically(last, good);
+    edit_metadata(last, [&](Metadata& m) { value ? m[key] = value, void() : (m.erase(key), void()); });
+    return user_error([&] { train(resume(dir / "run")); });
+  };
+  EXPECT_TRUE(has(edited("model", "mlp:depth=4,width=17,act=tanh,skip=on,norm=bn,init=xavier"), "'stem.linear.weight' is [16, 12] there, [17, 12] here"));
+  EXPECT_TRUE(has(edited("model", "mpl"), "unknown name 'mpl'"));
+  EXPECT_TRUE(has(edited("optimizer", "adam:lr=1"), "was trained with optimizer"));
+  EXPECT_TRUE(has(edited("total_steps", "many"), "total_steps"));
+  EXPECT_TRUE(has(edited("steps", nullptr), "was not written by `gradflow train`"));
+  EXPECT_TRUE(has(edited("best_loss", "low"), "are no numbers"));
+  EXPECT_TRUE(has(edited("batch", "0"), "batch"));
 
   write_file_atomically(last, good);
   EXPECT_EQ(train(resume(dir / "run")).code, 0);
@@ -134,12 +132,7 @@ TEST(TrainFaults, OtherDataUnderTheSameNameAreNoticed) {
   const TempDir dir;
   ASSERT_EQ(train(small_run(dir / "run", 8)).code, 0);
   const auto last = dir / "run" / "last.safetensors";
-  const SafetensorsFile file(last);
-  std::vector<TensorToStore> tensors;
-  for (const StoredTensor& t : file.tensors()) tensors.push_back({t.name, t.type, t.shape, t.data});
-  Metadata metadata = file.metadata();
-  metadata["data_fingerprint"].back() ^= 1;
-  write_safetensors(last, tensors, metadata);
+  edit_metadata(last, [](Metadata& m) { m["data_fingerprint"].back() ^= 1; });
   EXPECT_TRUE(has(user_error([&] { train(resume(dir / "run")); }), "are not those this run was begun with"));
 }
 

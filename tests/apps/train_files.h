@@ -1,6 +1,7 @@
 // What the tests of `gradflow train` share: a small run, its options, and its files read back.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -9,6 +10,7 @@
 #include "apps/train/train.h"
 #include "engine/temp_dir.h"
 #include "gradflow/engine/file.h"
+#include "gradflow/engine/safetensors.h"
 
 namespace gradflow::app {
 
@@ -51,6 +53,16 @@ inline TrainResult train(const TrainOptions& options) {
   result.out = out.str();
   result.errors = errors.str();
   return result;
+}
+
+// The same tensors with other metadata.
+inline void edit_metadata(const std::filesystem::path& path, const std::function<void(Metadata&)>& edit) {
+  const SafetensorsFile file(path);
+  std::vector<TensorToStore> tensors;
+  for (const StoredTensor& t : file.tensors()) tensors.push_back({t.name, t.type, t.shape, t.data});
+  Metadata metadata = file.metadata();
+  edit(metadata);
+  write_safetensors(path, tensors, metadata);
 }
 
 inline std::vector<nlohmann::json> log_of(const std::filesystem::path& out) {

@@ -81,7 +81,9 @@ TEST(TrainProgram, KilledAtAnyMomentItGoesOnAsIfNothingHadBeen) {
     const Process process(dir, arguments);
     if (kills < 8) {
       // The first kill waits for the run to begin; the others come at any time, also while it starts.
-      if (kills == 0) ASSERT_TRUE(begins(dir / "killed" / "log.jsonl"));
+      if (kills == 0) {
+        ASSERT_TRUE(begins(dir / "killed" / "log.jsonl"));
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(kills * 37 % 200));
       process.send(SIGKILL);
     }

@@ -106,6 +106,22 @@ TEST(Train, ResumesBitForBitWithEveryOptimizer) {
   }
 }
 
+TEST(Train, AResumedRunRemembersItsBest) {
+  const TempDir dir;
+  ASSERT_EQ(train(small_run(dir / "run", 10)).code, 0);
+  const std::string best = read_file(dir / "run" / "best.safetensors");
+  edit_metadata(dir / "run" / "last.safetensors", [](Metadata& m) { m["best_accuracy"] = "1", m["best_loss"] = "0", m["best_step"] = "3"; });
+  TrainOptions o = resume(dir / "run");
+  o.steps = 20;
+  ASSERT_EQ(train(o).code, 0);
+  for (const auto& line : log_of(dir / "run")) {
+    const bool later = line["event"] == "held_out" && line["step"] > 10;
+    EXPECT_FALSE(later && line["best"]);
+  }
+  EXPECT_EQ(summary_of(dir / "run")["best"], (nlohmann::json{{"loss", 0.0}, {"accuracy", 1.0}, {"step", 3}}));
+  EXPECT_TRUE(read_file(dir / "run" / "best.safetensors") == best);
+}
+
 TEST(Train, ProbesChangeNoBit) {
   const TempDir dir;
   ASSERT_EQ(train(small_run(dir / "without", 12)).code, 0);
@@ -172,7 +188,7 @@ TEST(Train, AStoppedRunIsWrittenWholeAndGoesOnAsIfNothingHadBeen) {
     std::ostream out(&buffer);
     std::ostringstream errors;
     EXPECT_EQ(run_train(options("cut"), out, errors), 128 + signal);
-    EXPECT_TRUE(has(errors.str(), "interrupted after step 11 of 30; go on with: gradflow train --resume --out " + (dir / "cut").string()));
+    EXPECT_TRUE(has(errors.str(), "interrupted after step 11 of 30; go on with: gradflow train --resume --out " + (dir / "cut").string() + " --device cpu"));
     EXPECT_EQ(Checkpoint(dir / "cut" / "last.safetensors").info().step, 11);
     EXPECT_EQ(summary_of(dir / "cut")["status"], "interrupted");
     EXPECT_EQ(log_of(dir / "cut").back()["step"], 11);
