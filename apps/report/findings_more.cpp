@@ -129,7 +129,7 @@ std::optional<Finding> learning(const StudyResult& study) {
                     {VerdictKind::vanishes, "vanished"},
                     {VerdictKind::explodes, "exploded"},
                     {VerdictKind::dead, "was dead"}};
-  for (const NetworkResult* network : select_networks(study, [](const auto&) { return true; })) {
+  for (const NetworkResult* network : select_networks(study, was_trained)) {
     for (Group& group : groups) {
       if (network->at_init.kind != group.kind) continue;
       ++group.total;

@@ -69,18 +69,20 @@ std::string extremes(const StudyResult& study) {
 std::string outcome(const StudyResult& study) {
   const NetworkResult* shallow = yardstick(study);
   if (shallow == nullptr || !std::isfinite(shallow->final_accuracy)) return "";
-  const auto learned = [&](bool residual) {
-    const Networks all =
-        select_networks(study, [&](const NetworkResult& n) { return n.residual == residual; });
+  std::string counts;
+  for (const bool residual : {false, true}) {
+    const Networks all = select_networks(
+        study, [&](const NetworkResult& n) { return n.residual == residual && was_trained(n); });
+    if (all.empty()) continue;
     const long good =
         std::count_if(all.begin(), all.end(), [&](const NetworkResult* n) { return learns(study, *n); });
-    return fmt::format("{} of {} {} networks", good, all.size(), residual ? "residual" : "plain");
-  };
+    counts += counts.empty() ? "" : " and ";
+    counts += fmt::format("{} of {} {} networks", good, all.size(), residual ? "residual" : "plain");
+  }
+  if (counts.empty()) return "";
   return fmt::format(
-      "After {} training steps {} and {} learn (at least {} held-out accuracy; the shallow network reaches "
-      "{}).",
-      study.steps, learned(false), learned(true), percent(learning_bar(study)),
-      percent(shallow->final_accuracy));
+      "After {} training steps {} learn (at least {} held-out accuracy; the shallow network reaches {}).",
+      study.steps, counts, percent(learning_bar(study)), percent(shallow->final_accuracy));
 }
 
 }  // namespace

@@ -152,6 +152,13 @@ std::string kicker(const StudyResult& study) {
                      study.data.substr(0, study.data.find(':')), study.seed, study.date_utc.substr(0, 10));
 }
 
+// The title as heading: up to its question mark, if it has one; the rest is said by the line above.
+std::string question(const StudyResult& study) {
+  if (study.title.empty()) return "Where did the gradient go?";
+  const std::size_t end = study.title.find("? ");
+  return end == std::string::npos ? study.title : study.title.substr(0, end + 1);
+}
+
 }  // namespace
 
 std::string html_escape(std::string_view text) {
@@ -217,6 +224,7 @@ std::string report_html(const StudyResult& study) {
       asset("report.html"),
       {{"title", html_escape(study.title.empty() ? "Where did the gradient go?" : study.title)},
        {"version", html_escape(study.gradflow_version)},
+       {"headline", html_escape(question(study))},
        {"kicker", html_escape(kicker(study))},
        {"claim", html_escape(head.claim)},
        {"detail", html_escape(head.detail)},

@@ -45,6 +45,10 @@ bool learns(const StudyResult& study, const NetworkResult& network) {
   return network.final_accuracy >= learning_bar(study);
 }
 
+bool was_trained(const NetworkResult& network) {
+  return std::isfinite(network.final_accuracy) || network.diverged_at.has_value();
+}
+
 std::string display(std::string_view level) {
   if (level == "relu") return "ReLU";
   if (level == "xavier") return "Xavier";

@@ -27,6 +27,12 @@ CHARTS = ["accuracy", "exponents", "factor", "gradient", "hero", "matrix", "sign
 RELU_BN = "#act=relu&init=he&norm=bn&skip=all&step=5"
 EVERYTHING = "#act=all&init=all&norm=all&skip=all&step=0"
 
+OPEN_ALL = """<script>setTimeout(() => {
+  for (const details of document.querySelectorAll('details.numbers')) details.open = true;
+  setTimeout(() => document.documentElement.setAttribute('data-tables',
+    [...document.querySelectorAll('.table-box table')].filter((table) => table.rows.length > 2).length), 500);
+}, 500)</script></body>"""
+
 failures = []
 
 
@@ -146,8 +152,15 @@ def main():
         for name, path, is_dark in pictures:
             check_picture(name, path, is_dark)
 
-        # The checks must be able to fail: a page whose chart library is broken, and a blank one.
+        # Every chart but the matrix, which is a table itself, has its numbers below it.
         text = (report / "report.html").read_text(encoding="utf-8")
+        opened = report / "opened.html"
+        opened.write_text(text.replace("</body>", OPEN_ALL), encoding="utf-8")
+        tables = re.search(r'data-tables="(\d+)"', browser.dom(opened.as_uri(), 1280, 900))
+        count = int(tables.group(1)) if tables else 0
+        check(count == len(CHARTS) - 1, f"a table of numbers below each of {len(CHARTS) - 1} charts ({count})")
+
+        # The checks must be able to fail: a page whose chart library is broken, and a blank one.
         broken = report / "broken.html"
         broken.write_text(text.replace("window.GF = {report}", "window.GF = {report}; window.Chart = undefined", 1), encoding="utf-8")
         state = state_of(browser.dom(broken.as_uri(), 1280, 900))

@@ -53,7 +53,7 @@
       chart.data.datasets.forEach((set, i) => {
         if (!set.endLabel) return;
         const points = chart.getDatasetMeta(i).data.filter((p) => Number.isFinite(p.y) && !p.skip);
-        if (points.length) entries.push({text: set.endLabel, color: set.borderColor, y: points[left ? 0 : points.length - 1].y});
+        if (points.length) entries.push({text: set.endLabel, color: set.labelColor, y: points[left ? 0 : points.length - 1].y});
       });
       entries.sort((a, b) => a.y - b.y);
       const gap = 14;
@@ -61,7 +61,7 @@
       const excess = entries.length ? entries[entries.length - 1].at - (chartArea.bottom - 2) : 0;
       if (excess > 0) entries.reduceRight((limit, e) => (e.at = Math.min(e.at, limit)) - gap, chartArea.bottom - 2);
       ctx.save();
-      ctx.font = `600 12px ${Chart.defaults.font.family}`;
+      ctx.font = labelFont();
       ctx.textBaseline = 'middle';
       ctx.textAlign = left ? 'right' : 'left';
       for (const e of entries) {
@@ -105,12 +105,14 @@
     const marks = line.x.length > 20 ? Math.ceil(line.x.length / 9) : 1;
     return {
       label: line.name, data: line.x.map((x, i) => ({x, y: point(line.values[i]), raw: line.values[i]})),
-      borderColor: color, backgroundColor: color, spanGaps: false, tension: 0,
+      borderColor: color, backgroundColor: color, spanGaps: false, tension: 0, clip: 6,
       fill: line.shaded ? {target: {value: 0}, above: color + '3a'} : false,
-      borderWidth: line.thin ? 1.2 : 2.4, borderDash: line.dash || [],
+      borderWidth: line.thin ? 1.2 : line.network && line.network.norm === 'bn' ? 1.5 : 2.6,
+      pointBackgroundColor: line.network && !GF.isFilled(line.network) ? GF.css('card') : color, borderDash: line.dash || [],
       pointStyle: line.network ? GF.pointStyle(line.network) : 'circle',
       pointRadius: line.plain ? 0 : (c) => c.dataIndex % marks === 0 || line.x.length === 1 ? 3.6 : 0,
-      pointHoverRadius: 5, pointHitRadius: 8, endLabel: line.endLabel, hidden: false, order: line.order ?? 1
+      pointHoverRadius: 5, pointHitRadius: 8, endLabel: line.endLabel,
+      labelColor: line.color || GF.textColor(line.network), hidden: false, order: line.order ?? 1
     };
   };
 
@@ -121,6 +123,15 @@
       pointHitRadius: 0, borderColor: 'transparent', backgroundColor: color + '2e', fill, order: 5, isBand: true
     });
     return [edge(line.low, false), edge(line.high, '-1')];
+  };
+
+  const labelFont = () => `600 12px ${Chart.defaults.font.family}`;
+  // Room for the longest label.
+  const labelGutter = (lines) => {
+    if (!lines.length) return 0;
+    const ctx = document.createElement('canvas').getContext('2d');
+    ctx.font = labelFont();
+    return 14 + Math.ceil(Math.max(...lines.map((line) => ctx.measureText(line.endLabel).width)));
   };
 
   // The labels go where the lines are further apart.
@@ -146,13 +157,17 @@
     const labelled = usable.filter((line) => line.endLabel);
     const side = axes.labels || widerEnd(labelled, log);
     if (log) Object.assign(axes.y, logRange(usable));
-    const gutter = labelled.length ? Math.min(120, 14 + 7 * Math.max(...labelled.map((l) => l.endLabel.length))) : 0;
+    themed();
+    let gutter = labelGutter(labelled);
+    if (gutter > 0.36 * entry.box.clientWidth) {  // no room: the list above the charts must do
+      gutter = 0;
+      labelled.forEach((line) => { line.endLabel = undefined; });
+    }
     const canvas = GF.element('canvas', {role: 'img', 'aria-label': entry.title + '. ' + usable.map((line) => {
       const known = line.values.filter(GF.isNumber);
       return `${line.name}: from ${GF.pretty(known[0])} to ${GF.pretty(known[known.length - 1])}`;
     }).join('; ')});
     entry.box.replaceChildren(canvas);
-    themed();
     const datasets = [];
     for (const line of usable) {
       datasets.push(dataset(line, log));

@@ -40,15 +40,18 @@
     try { history.replaceState(null, '', text); } catch (error) { /* not allowed from some file viewers; nothing is lost */ }
   };
 
-  const slider = document.getElementById('step-slider');
+  const sliders = [document.getElementById('step-slider'), GF.element('input', {type: 'range', min: '0', step: '1', 'aria-label': 'Training step'})];
+  const outputs = [document.getElementById('step-output'), GF.element('output')];
   const play = document.getElementById('step-play');
   const syncControls = () => {
     for (const f of factors) {
       for (const input of document.querySelectorAll(`input[name="${f.key}"]`)) input.checked = input.value === state[f.key];
     }
-    slider.value = String(GF.steps.indexOf(state.step));
-    slider.setAttribute('aria-valuetext', 'step ' + state.step);
-    document.getElementById('step-output').textContent = String(state.step);
+    for (const slider of sliders) {
+      slider.value = String(GF.steps.indexOf(state.step));
+      slider.setAttribute('aria-valuetext', 'step ' + state.step);
+    }
+    for (const output of outputs) output.textContent = String(state.step);
     document.getElementById('step-note').textContent = state.step === 0
       ? `Step 0 is the initialization, before any update: root mean square over ${GF.study.settings.init_seeds} random draws.`
       : `Measured after ${state.step} update${state.step === 1 ? '' : 's'} of the weights, on one network each.`;
@@ -58,9 +61,7 @@
     const chosen = GF.selected();
     document.getElementById('shown').replaceChildren(...chosen.slice(0, 8).map((n) => {
       const kind = GF.judge(n, state.step);
-      const icon = GF.svg('svg', {width: 26, height: 12, 'aria-hidden': 'true'},
-        GF.svg('path', {class: 'curve', d: 'M1 6H25', style: `stroke: var(--${GF.colorName(n)})`, 'stroke-width': 3}));
-      return GF.element('span', {class: 'chip'}, icon, GF.element('b', {}, GF.fullName(n)),
+      return GF.element('span', {class: 'chip'}, GF.icon(n), GF.element('b', {}, GF.fullName(n)),
         kind ? GF.element('span', {class: 'mark-' + kind}, `${GF.marks[kind]} ${GF.words(kind)}`) : 'not measured at this step',
         GF.element('span', {class: 'evidence'}, GF.pretty(GF.endToEnd(n, state.step)) + ' arrives'));
     }), chosen.length > 8 ? `and ${chosen.length - 8} more` : '');
@@ -93,9 +94,12 @@
       form.append(GF.element('fieldset', {}, GF.element('legend', {}, f.title), GF.element('span', {class: 'choice'}, ...options)));
     }
     form.addEventListener('submit', (event) => event.preventDefault());
-    slider.max = String(GF.steps.length - 1);
     document.getElementById('step-control').hidden = GF.steps.length < 2;
-    slider.addEventListener('input', () => { state.step = GF.steps[Number(slider.value)]; GF.redraw(); });
+    if (GF.steps.length > 1) form.append(GF.element('span', {class: 'slide'}, 'Step ', outputs[1], sliders[1]));
+    for (const slider of sliders) {
+      slider.max = String(GF.steps.length - 1);
+      slider.addEventListener('input', () => { state.step = GF.steps[Number(slider.value)]; GF.redraw(); });
+    }
     let timer = 0;
     const stop = () => { clearInterval(timer); timer = 0; play.textContent = 'Play'; play.setAttribute('aria-pressed', 'false'); };
     play.addEventListener('click', () => {

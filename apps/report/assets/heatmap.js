@@ -15,10 +15,9 @@
   };
 
   const isDark = () => {
-    const [r, g, b] = [1, 3, 5].map((i) => parseInt(expand(GF.css('card')).slice(i, i + 2), 16));
+    const [r, g, b] = GF.rgb('card');
     return r + g + b < 384;
   };
-  const expand = (hex) => hex.length === 4 ? '#' + [...hex.slice(1)].map((c) => c + c).join('') : hex;
   const shade = (t, dark) => {
     const at = (dark ? t : 1 - t) * (ramp.length - 1);
     const i = Math.min(ramp.length - 2, Math.floor(at));

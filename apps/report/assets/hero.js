@@ -123,7 +123,7 @@
       if (!narrow) group.append(GF.svg('text', {x: plot.left - 20, y: ly + 4, 'text-anchor': 'end'}, value));
       group.append(
         GF.svg('text', {x: 2, y: ly + 4, class: 'mark-' + kind}, GF.marks[kind] || ''),
-        GF.svg('text', {x: 17, y: ly + 4, style: `fill: ${color}`, 'font-weight': selected ? 700 : 500},
+        GF.svg('text', {x: 17, y: ly + 4, style: `fill: ${GF.textColor(network)}`, 'font-weight': selected ? 700 : 500},
           `${GF.display(network.activation)} ${GF.display(network.init)}${network.norm === 'bn' ? ' BN' : ''}`));
       const emphasize = (on) => {
         svg.classList.toggle('dimming', on);
@@ -153,6 +153,7 @@
     const hero = document.getElementById('hero');
     const groups = [['Plain', GF.networks.filter((n) => !n.residual)], ['Residual', GF.networks.filter((n) => n.residual)]]
       .filter(([, networks]) => networks.length);
+    hero.classList.toggle('single', groups.length === 1);
     if (hero.children.length !== groups.length) hero.replaceChildren(...groups.map(() => GF.element('figure')));
     let drawn = 0;
     groups.forEach(([title, networks], i) => { drawn += drawPanel(hero.children[i], title, networks, state); });

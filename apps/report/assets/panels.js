@@ -2,6 +2,7 @@
 (() => {
   'use strict';
   const GF = window.GF;
+  const kLabels = 8;  // more lines than that carry no labels
   const layerAxis = (chosen) => ({title: 'layer', min: 1, max: Math.max(2, ...chosen.map((n) => n.depth)), precision: 0});
 
   // One line per network that has the column at the step.
@@ -9,7 +10,7 @@
     const values = GF.column(network, step, column);
     if (!values) return null;
     return {network, values, x: network.layers.map((l) => l.layer), name: GF.fullName(network),
-      endLabel: chosen.length <= 6 ? names[i] : undefined, ...(extra ? extra(network) : {})};
+      endLabel: chosen.length <= kLabels ? names[i] : undefined, ...(extra ? extra(network) : {})};
   }).filter(Boolean);
 
   const definitions = [
@@ -34,7 +35,7 @@
     {name: 'weight-gradient', title: 'Weight gradients', text: '|∂L/∂W|. Beware: for ReLU these can be level while the gradient vanishes, because they contain the signal too.',
       draw: (chosen, names, step) => GF.lineChart('weight-gradient', byLayer(chosen, step, names, 'weight_gradient_norm'),
         {x: layerAxis(chosen), y: {log: true}})},
-    {name: 'update-ratio', title: 'Update ratio', text: '|change of W in one step| / |W|: how fast a layer really moves.',
+    {name: 'update-ratio', title: 'Update ratio', text: '|change of W in one step| / |W|: how fast a layer really moves. Weight decay moves all layers: a flat floor is not learning.',
       draw: (chosen, names, step) => GF.lineChart('update-ratio', byLayer(chosen, step, names, 'update_ratio'),
         {x: layerAxis(chosen), y: {log: true}}, 'No update was measured at this step. Move the slider.')},
     {name: 'units', title: 'Saturated or dead units', text: 'Sigmoid, tanh: share of outputs on the flat parts. ReLU: share of units that are never positive.',
@@ -62,7 +63,7 @@
           const x = n.layers.map((l) => l.layer);
           const share = skip.map((s, k) => GF.isNumber(s) && GF.isNumber(branch[k]) && s + branch[k] > 0
             ? s * s / (s * s + branch[k] * branch[k]) : null);
-          lines.push({network: n, values: share, x, name: GF.fullName(n) + ', skip', endLabel: residuals === 1 ? 'skip' : chosen.length <= 6 ? names[i].replace('residual ', '') : undefined,
+          lines.push({network: n, values: share, x, name: GF.fullName(n) + ', skip', endLabel: residuals === 1 ? 'skip' : chosen.length <= kLabels ? names[i].replace('residual ', '') : undefined,
             shaded: residuals === 1});
           const cosine = GF.column(n, step, 'skip_branch_cosine');
           if (cosine) lines.push({network: n, values: cosine, x, name: GF.fullName(n) + ', cosine', thin: true, plain: true, dash: [2, 3]});
@@ -78,7 +79,7 @@
 
   const curves = (name, chosen, names, column, y) => {
     const line = (n, endLabel, extra) => ({network: n, values: n.curve[column], x: n.curve.step, name: GF.fullName(n), endLabel, ...extra});
-    const lines = chosen.map((n, i) => line(n, chosen.length <= 6 ? names[i] : undefined, {}));
+    const lines = chosen.map((n, i) => line(n, chosen.length <= kLabels ? names[i] : undefined, {}));
     const reference = {dash: [2, 3], thin: true, plain: true, reference: true};
     if (GF.yardstick) {
       lines.push(line(GF.yardstick, 'shallow', reference));
