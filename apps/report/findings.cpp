@@ -92,18 +92,21 @@ std::optional<Finding> skip(const StudyResult& study) {
                       ? "A skip stops the vanishing; without normalization the gradient grows instead"
                   : none_vanish ? "With a skip the gradient does not vanish"
                                 : "Skips without batch norm";
-  if (low) {
+  if (const auto [least, most] = extremes_over_blocks(nets); least != nullptr) {
     finding.measured = fmt::format(
-        "At step 0 the gradient at layer 1 is between {} ({}) and {} times ({}) that at the last layer.",
-        pretty(low->at_init.end_to_end), short_title(*low), pretty(high->at_init.end_to_end),
-        short_title(*high));
+        "Over the blocks alone, from layer {} down to 1, the norm is multiplied by {} ({}) to {} ({}) at "
+        "step 0; with stem and head by "
+        "{} to {}.",
+        least->depth - 1, pretty(block_ratio(*least)), short_title(*least), pretty(block_ratio(*most)),
+        short_title(*most), pretty(low->at_init.end_to_end), pretty(high->at_init.end_to_end));
   }
+  std::string diverged;
   for (const NetworkResult* network : nets) {
-    if (network->diverged_at) {
-      finding.measured +=
-          fmt::format(" {} diverged in training at step {}.", short_title(*network), *network->diverged_at);
-    }
+    if (!network->diverged_at) continue;
+    diverged += fmt::format("{}{} at step {}", diverged.empty() ? "" : "; ", short_title(*network),
+                            *network->diverged_at);
   }
+  if (!diverged.empty()) finding.measured += " Diverged in training: " + diverged + ".";
   finding.why =
       "A block x + f(x) hands the gradient down unchanged by the skip and adds what comes by the branch: its "
       "squared norm is multiplied by 1 + χ on average, never by less than 1, and the signal grows on the way "
@@ -123,24 +126,33 @@ std::optional<Finding> plain_batch_norm(const StudyResult& study) {
   const Moment& end = top->moments.back();
   const double start_ratio = top->at_init.end_to_end;
   const double end_ratio = end_to_end_ratio(end);
-  const bool grows = start_ratio > 10;
-  const bool levels = end.step > 0 && std::abs(std::log(end_ratio)) < 0.5 * std::log(start_ratio);
+  constexpr double kGrown = 10;
+  const bool grows = start_ratio > kGrown;
+  const auto gone = std::find_if(top->moments.begin(), top->moments.end(), [&](const Moment& moment) {
+    return moment.step > 0 && end_to_end_ratio(moment) < kGrown;
+  });
+  const bool undone = grows && gone != top->moments.end() && end_ratio < kGrown;
   finding.title =
-      grows && levels
-          ? "Batch norm without skips: the gradient grows backward at step 0 and levels out in training"
+      undone ? fmt::format(
+                   "Batch norm without skips: the gradient grows backward at step 0; by step {} that is gone",
+                   gone->step)
       : grows ? "Batch norm without skips: the gradient grows backward at step 0"
               : "Batch norm without skips";
   finding.measured = measured_list(nets);
+  const NetworkResult* level = *std::min_element(nets.begin(), nets.end(), [](const auto* a, const auto* b) {
+    return std::abs(std::log(a->at_init.end_to_end)) < std::abs(std::log(b->at_init.end_to_end));
+  });
+  finding.measured += fmt::format(" Nearest to level from end to end: {} (ratio {}).", short_title(*level),
+                                  pretty(level->at_init.end_to_end));
   if (top->moments.size() > 1) {
-    finding.measured +=
-        fmt::format(" {}, ratio of layer 1 to layer {} in training:", short_title(*top), top->depth);
+    finding.measured += fmt::format(" {} in training, layer 1 over layer {}:", short_title(*top), top->depth);
     std::size_t shown = 0;
     for (const Moment& moment : top->moments) {
       if (shown++ > 5 && &moment != &end) continue;
       finding.measured += fmt::format("{} {} at step {}", shown == 1 ? "" : ",",
                                       pretty(end_to_end_ratio(moment)), moment.step);
     }
-    finding.measured += ".";
+    finding.measured += undone && end_ratio < 0.1 ? ": the growth has turned into a loss." : ".";
   }
   finding.why =
       "Batch norm rescales to spread 1 what the activation has left, so each layer multiplies the squared "
@@ -154,8 +166,8 @@ std::optional<Finding> plain_batch_norm(const StudyResult& study) {
 std::optional<Finding> residual_batch_norm(const StudyResult& study) {
   const Networks nets =
       select_networks(study, [](const NetworkResult& n) { return n.residual && n.norm == "bn"; });
-  const auto [low, high] = extremes_at_init(nets);
-  if (low == nullptr) return std::nullopt;
+  const NetworkResult* high = extremes_at_init(nets).second;
+  if (high == nullptr) return std::nullopt;
   Finding finding = about("skip-batch-norm", nets);
   const Moment& start = high->moments.front();
   const int quarter = std::max(1, high->depth / 4);
@@ -166,11 +178,14 @@ std::optional<Finding> residual_batch_norm(const StudyResult& study) {
   finding.title = slows && all(nets, VerdictKind::healthy)
                       ? "Skip and batch norm together keep the gradient within bounds"
                       : "Skips with batch norm on the branch";
+  const auto [least, most] = extremes_over_blocks(nets);
+  if (least == nullptr) return std::nullopt;
   finding.measured = fmt::format(
-      "At step 0 between {} ({}) and {} times ({}) arrive. In the latter the gradient grows by {} a block "
-      "near the input and by {} near the head.",
-      pretty(low->at_init.end_to_end), short_title(*low), pretty(high->at_init.end_to_end),
-      short_title(*high), pretty(near_input), pretty(near_head));
+      "Over the blocks alone, from layer {} down to 1, the norm is multiplied by {} ({}) to {} ({}) at step "
+      "0. In {} it grows by {} a "
+      "block near the input and by {} near the head.",
+      least->depth - 1, pretty(block_ratio(*least)), short_title(*least), pretty(block_ratio(*most)),
+      short_title(*most), short_title(*high), pretty(near_input), pretty(near_head));
   finding.why =
       "The branch is brought to a fixed size while the stream grows from block to block, so block l adds "
       "only about 1/l of what is there: the gradient grows like a power of the depth, not exponentially (De "

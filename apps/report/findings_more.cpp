@@ -75,16 +75,34 @@ std::string measured_list(const Networks& networks) {
   return text + ".";
 }
 
-std::pair<const NetworkResult*, const NetworkResult*> extremes_at_init(const Networks& networks) {
+namespace {
+
+// The networks with the smallest and the largest positive finite value; nulls if there is none.
+template <class Value>
+std::pair<const NetworkResult*, const NetworkResult*> extremes(const Networks& networks, Value value) {
   const NetworkResult* low = nullptr;
   const NetworkResult* high = nullptr;
   for (const NetworkResult* network : networks) {
-    const double ratio = network->at_init.end_to_end;
-    if (!std::isfinite(ratio) || !(ratio > 0) || network->moments.empty()) continue;
-    if (low == nullptr || ratio < low->at_init.end_to_end) low = network;
-    if (high == nullptr || ratio > high->at_init.end_to_end) high = network;
+    if (network->moments.empty() || !std::isfinite(value(*network)) || !(value(*network) > 0)) continue;
+    if (low == nullptr || value(*network) < value(*low)) low = network;
+    if (high == nullptr || value(*network) > value(*high)) high = network;
   }
   return {low, high};
+}
+
+}  // namespace
+
+std::pair<const NetworkResult*, const NetworkResult*> extremes_at_init(const Networks& networks) {
+  return extremes(networks, [](const NetworkResult& n) { return n.at_init.end_to_end; });
+}
+
+double block_ratio(const NetworkResult& network) {
+  if (network.depth < 3 || network.moments.empty()) return kMissing;
+  return gradient_ratio(network.moments.front(), 1, network.depth - 1);
+}
+
+std::pair<const NetworkResult*, const NetworkResult*> extremes_over_blocks(const Networks& networks) {
+  return extremes(networks, block_ratio);
 }
 
 std::optional<Finding> weight_gradients(const StudyResult& study) {
@@ -105,8 +123,17 @@ std::optional<Finding> weight_gradients(const StudyResult& study) {
   finding.measured =
       fmt::format("Plain, {}, no norm, layer 2 over layer {} at step 0: {} for ∂L/∂W, {} for ∂L/∂z.",
                   short_title(*net), last.layer, pretty(weights), pretty(signal));
+  const NetworkResult* he = find_network(study, false, "relu", "he", "none");
+  if (he != nullptr && !he->moments.empty() && he->moments.front().layers.size() == rows.size()) {
+    const double other = he->moments.front().layers[1].weight_gradient_norm;
+    if (other > 0) {
+      finding.measured += fmt::format(" In size |∂L/∂W| of layer 2 is {}, with He {}.",
+                                      pretty(first.weight_gradient_norm), pretty(other));
+    }
+  }
+
   finding.why =
-      "A weight gradient is gradient × signal. With ReLU (or no activation) the signal fades on the way up "
+      "A weight gradient is gradient × signal. With ReLU (or no activation) the signal changes on the way up "
       "at the same rate as the gradient on the way down, so the product has the same size in every layer and "
       "its ratio says nothing. What shows it: ∂L/∂z, and the absolute size of ∂L/∂W, small in all layers "
       "alike.";

@@ -25,6 +25,12 @@ std::string measured_list(const Networks& networks);
 // Smallest and largest finite end-to-end ratio at initialization; nulls if there is none.
 std::pair<const NetworkResult*, const NetworkResult*> extremes_at_init(const Networks& networks);
 
+// |dL/dz^1| / |dL/dz^(L-1)| at initialization: what the blocks do, without the head. NaN for fewer than 3
+// layers.
+double block_ratio(const NetworkResult& network);
+// Smallest and largest block_ratio; nulls if there is none.
+std::pair<const NetworkResult*, const NetworkResult*> extremes_over_blocks(const Networks& networks);
+
 // "ReLU, He"
 std::string short_title(const NetworkResult& network);
 

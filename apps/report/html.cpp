@@ -78,7 +78,7 @@ std::string verdict_rows(const StudyResult& study) {
     rows += fmt::format("<tr><th scope=\"row\">{}{}</th>{}{}<td data-label=\"Accuracy\">{}</td></tr>\n",
                         html_escape(network.title), network.yardstick ? "<small>the yardstick</small>" : "",
                         verdict_cell(network.at_init, "At initialization"),
-                        verdict_cell(network.trained, "After training"), percent(network.final_accuracy));
+                        verdict_cell(network.trained, "After training"), percent(shown_accuracy(network)));
   }
   return rows;
 }

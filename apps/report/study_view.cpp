@@ -45,6 +45,10 @@ bool learns(const StudyResult& study, const NetworkResult& network) {
   return network.final_accuracy >= learning_bar(study);
 }
 
+double shown_accuracy(const NetworkResult& network) {
+  return network.diverged_at ? kMissing : network.final_accuracy;
+}
+
 bool was_trained(const NetworkResult& network) {
   return std::isfinite(network.final_accuracy) || network.diverged_at.has_value();
 }

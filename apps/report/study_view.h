@@ -35,6 +35,8 @@ double chance(const StudyResult& study);
 // accuracy, or against 100% where there is none above chance.
 double learning_bar(const StudyResult& study);
 bool learns(const StudyResult& study, const NetworkResult& network);
+// Held-out accuracy to show: NaN for a network that diverged, whose outputs are no numbers any more.
+double shown_accuracy(const NetworkResult& network);
 // Trained to the end, or diverged on the way: not cut short by an interrupt.
 bool was_trained(const NetworkResult& network);
 

@@ -108,8 +108,8 @@ std::string row(const StudyResult& study, const NetworkResult& network, const Te
                      left(sparkline(curve(network), curve_edges(study.thresholds), kCurve, charset), kCurve);
   line += right(pretty(start.factor_per_layer, 3, charset), 8) +
           right(pretty(start.predicted_factor, 3, charset), 10);
-  line +=
-      right(pretty(start.end_to_end, 2, charset), 10) + right(percent(network.final_accuracy, 1, charset), 8);
+  line += right(pretty(start.end_to_end, 2, charset), 10) +
+          right(percent(shown_accuracy(network), 1, charset), 8);
   return line + "  " + verdict(start, 12) + verdict(network.trained, 0) + '\n';
 }
 

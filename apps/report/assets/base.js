@@ -95,6 +95,9 @@
     return svg;
   };
 
+  // A network that diverged has no accuracy: its outputs are no numbers.
+  GF.shownAccuracy = (n) => n.diverged_at === null ? n.final_accuracy : null;
+
   // ---- Measurements
   GF.momentAt = (network, step) => network.moments.find((m) => m.step === step) || null;
   GF.column = (network, step, name) => {

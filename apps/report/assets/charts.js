@@ -66,7 +66,7 @@
       ctx.textAlign = left ? 'right' : 'left';
       for (const e of entries) {
         ctx.fillStyle = e.color;
-        ctx.fillText(e.text, left ? chartArea.left - 6 : chartArea.right + 6, e.at);
+        ctx.fillText(e.text, left ? chartArea.left - 9 : chartArea.right + 9, e.at);
       }
       ctx.restore();
     }
@@ -131,7 +131,7 @@
     if (!lines.length) return 0;
     const ctx = document.createElement('canvas').getContext('2d');
     ctx.font = labelFont();
-    return 14 + Math.ceil(Math.max(...lines.map((line) => ctx.measureText(line.endLabel).width)));
+    return 17 + Math.ceil(Math.max(...lines.map((line) => ctx.measureText(line.endLabel).width)));
   };
 
   // The labels go where the lines are further apart.

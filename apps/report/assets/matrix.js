@@ -28,14 +28,14 @@
     const button = GF.element('button', {type: 'button', 'aria-pressed': String(GF.isSelected(network)),
       title: GF.fullName(network)});
     button.setAttribute('aria-label', `${GF.fullName(network)}: ${kind ? GF.words(kind) : 'not measured'}, ${
-      GF.pretty(ratio)} arrives; after training ${GF.words(network.trained.kind)}, accuracy ${GF.percent(network.final_accuracy)}`);
+      GF.pretty(ratio)} arrives; after training ${GF.words(network.trained.kind)}, accuracy ${GF.percent(GF.shownAccuracy(network))}`);
     const mark = (k) => GF.element('span', {class: 'mark-' + k}, GF.marks[k] || '');
     const word = (k) => GF.element('span', {class: 'word'}, ' ' + GF.words(k));
     const ends = network.trained.kind;
     button.append(sparkline(network, state.step, low, high),
       GF.element('span', {class: 'ratio'}, kind ? mark(kind) : '', ' ', GF.brief(ratio)),
       GF.element('span', {class: 'say'}, mark(ends), word(ends)),
-      GF.element('span', {class: 'got'}, GF.percent(network.final_accuracy)));
+      GF.element('span', {class: 'got'}, GF.percent(GF.shownAccuracy(network))));
     button.addEventListener('click', () => GF.select(network));
     return GF.element('td', {}, button);
   };

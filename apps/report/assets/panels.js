@@ -25,7 +25,7 @@
         }
         GF.lineChart('gradient', lines, {x: layerAxis(chosen), y: {log: true}});
       }},
-    {name: 'factor', title: 'Layer-to-layer factor', text: 'What each layer multiplies the gradient’s norm by on the way back. At 1 nothing is lost or gained.',
+    {name: 'factor', title: 'Layer-to-layer factor', text: 'What each layer multiplies the gradient’s norm by on the way back. At 1 nothing is lost or gained. Stem and head follow other rules than the layers between.',
       draw: (chosen, names, step) => {
         const one = {values: [1, 1], x: [1, layerAxis(chosen).max], name: 'unchanged', color: GF.css('soft'), dash: [2, 3], thin: true,
           plain: true, reference: true};
