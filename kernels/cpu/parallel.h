@@ -14,13 +14,13 @@
 namespace gradflow::kernels::cpu {
 
 inline constexpr std::size_t kMaxChunks = 512;
-inline constexpr std::size_t kMinChunk = 4096;  // elements
+inline constexpr std::size_t kMinChunk = 8192;  // elements
 inline constexpr std::size_t kTile = 1024;      // elements that stay in the L1 cache between two passes
 inline constexpr std::size_t kMaxSinks = 2;     // statistics sinks of one launch
 
 // Serial below: about 2 microseconds of work, the price of a parallel region.
 inline constexpr std::size_t kSerialCheap = 12288;     // load, a few operations, store
-inline constexpr std::size_t kSerialExpensive = 4097;  // exp, tanh, statistics
+inline constexpr std::size_t kSerialExpensive = 8193;  // exp, tanh, statistics
 
 struct Chunks {
   std::size_t length, size, count;

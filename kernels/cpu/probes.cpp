@@ -6,6 +6,8 @@
 namespace gradflow::kernels::cpu {
 namespace {
 
+static_assert(kTile <= kMaxStatsTile);
+
 template <class Op, class T>
 void stats_of(const Context& context, const StatsOf& a) {
   const T* x = static_cast<const T*>(a.x);

@@ -25,28 +25,39 @@ struct Rates {
   T learning_rate, weight_decay, momentum, beta1, beta2, epsilon, correction1, correction2;
 };
 
-template <OptimizerKind kind, class T>
-void sgd_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, std::size_t n) {
-  if (!m) {
-#pragma GCC ivdep
-    for (std::size_t i = 0; i < n; ++i) w[i] -= r.learning_rate * (dw[i] + decay * w[i]);
-    return;
-  }
+// The loops store w_after - w_before in `change` if `measured`; what they do to w, m and v is the same either
+// way.
+
+template <OptimizerKind kind, bool measured, class T>
+void sgd_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* change, std::size_t n) {
 #pragma GCC ivdep
   for (std::size_t i = 0; i < n; ++i) {
-    const T g = dw[i] + decay * w[i];
+    const T before = w[i];
+    const T g = dw[i] + decay * before;
     const T moment = r.momentum * m[i] + g;
     m[i] = moment;
-    w[i] -= r.learning_rate * (kind == OptimizerKind::nesterov ? g + r.momentum * moment : moment);
+    w[i] = before - r.learning_rate * (kind == OptimizerKind::nesterov ? g + r.momentum * moment : moment);
+    if constexpr (measured) change[i] = w[i] - before;
   }
 }
 
-template <OptimizerKind kind, class T>
-void adam_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* v, std::size_t n) {
+template <bool measured, class T>
+void plain_sgd_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* change, std::size_t n) {
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < n; ++i) {
+    const T before = w[i];
+    w[i] = before - r.learning_rate * (dw[i] + decay * before);
+    if constexpr (measured) change[i] = w[i] - before;
+  }
+}
+
+template <OptimizerKind kind, bool measured, class T>
+void adam_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* v, T* change, std::size_t n) {
   const T keep1 = r.beta1, keep2 = r.beta2, new1 = T(1) - r.beta1, new2 = T(1) - r.beta2;
 #pragma GCC ivdep
   for (std::size_t i = 0; i < n; ++i) {
-    T weight = w[i], g = dw[i];
+    const T before = w[i];
+    T weight = before, g = dw[i];
     if constexpr (kind == OptimizerKind::adam)
       g += decay * weight;
     else
@@ -57,6 +68,7 @@ void adam_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* v, std::s
     v[i] = second;
     w[i] =
         weight - r.learning_rate * (first / r.correction1) / (std::sqrt(second / r.correction2) + r.epsilon);
+    if constexpr (measured) change[i] = w[i] - before;
   }
 }
 
@@ -105,11 +117,11 @@ class HostUpdate final : public Update {
       T change[kTile];
       if (slice.w_stats) w_lanes.add(w, n);
       if (slice.dw_stats) dw_lanes.add(dw, n);
-      if (slice.update_stats) std::copy_n(w, n, change);
-      step(rates, slice, from, n);
       if (slice.update_stats) {
-        for (std::size_t i = 0; i < n; ++i) change[i] = w[i] - change[i];
+        step<true>(rates, slice, from, n, change);
         update_lanes.add(change, n);
+      } else {
+        step<false>(rates, slice, from, n, change);
       }
     });
     if (slice.w_stats) partials_[index].w = w_lanes.result();
@@ -130,17 +142,21 @@ class HostUpdate final : public Update {
     }
   }
 
-  void step(const Rates<T>& rates, const UpdateSlice& slice, std::size_t from, std::size_t n) {
+  template <bool measured>
+  void step(const Rates<T>& rates, const UpdateSlice& slice, std::size_t from, std::size_t n, T* change) {
     T* w = static_cast<T*>(slice.w) + from;
     const T* dw = static_cast<const T*>(slice.dw) + from;
     T* m = slice.first_moment ? static_cast<T*>(slice.first_moment) + from : nullptr;
     T* v = slice.second_moment ? static_cast<T*>(slice.second_moment) + from : nullptr;
     const T decay = slice.decay ? rates.weight_decay : T(0);
+    using enum OptimizerKind;
     switch (desc_.kind) {
-      case OptimizerKind::sgd: return sgd_loop<OptimizerKind::sgd>(rates, decay, w, dw, m, n);
-      case OptimizerKind::nesterov: return sgd_loop<OptimizerKind::nesterov>(rates, decay, w, dw, m, n);
-      case OptimizerKind::adam: return adam_loop<OptimizerKind::adam>(rates, decay, w, dw, m, v, n);
-      case OptimizerKind::adamw: return adam_loop<OptimizerKind::adamw>(rates, decay, w, dw, m, v, n);
+      case sgd:
+        if (!m) return plain_sgd_loop<measured>(rates, decay, w, dw, change, n);
+        return sgd_loop<sgd, measured>(rates, decay, w, dw, m, change, n);
+      case nesterov: return sgd_loop<nesterov, measured>(rates, decay, w, dw, m, change, n);
+      case adam: return adam_loop<adam, measured>(rates, decay, w, dw, m, v, change, n);
+      case adamw: return adam_loop<adamw, measured>(rates, decay, w, dw, m, v, change, n);
     }
   }
 
