@@ -24,7 +24,8 @@ build_packages=(
 test_packages=(
   libgtest-dev
   chromium fonts-dejavu-core  # opens the report as a reader would
-  python3                     # drives it
+  python3                     # drives it, and the command line
+  python3-numpy               # recomputes whole networks
 )
 
 # What the packages above bring, for systems where they cannot be asked for by name.

@@ -1,12 +1,22 @@
 #include "apps/common/network.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <vector>
 
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
+#include "gradflow/engine/text.h"
 
 namespace gradflow::app {
+
+// The parser's own conversion turns -1 into 2^64 - 1 and cuts what is larger than that.
+std::string seed_fault(const std::string& text) {
+  std::uint64_t seed = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, seed);
+  return error == std::errc() && stop == end ? "" : quote(text) + " is not a whole number from 0 to 18446744073709551615";
+}
 
 void add_network_options(CLI::App& command, NetworkOptions& o) {
   command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")->required()->type_name("SPEC");
@@ -14,7 +24,8 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
       ->type_name("SPEC")->capture_default_str();
   command.add_option("--batch", o.batch, "samples of a step")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))->type_name("N")->capture_default_str();
-  command.add_option("--seed", o.seed, "of weights and batch order")->type_name("N")->capture_default_str();
+  command.add_option("--seed", o.seed, "of weights and batch order")
+      ->check(seed_fault)->type_name("N")->capture_default_str();
   command.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   command.add_option("--dtype", o.dtype, "f32, or f64 (cpu only)")
       ->check(CLI::IsMember({"f32", "f64"}))->type_name("T")->capture_default_str();

@@ -23,6 +23,9 @@ struct NetworkOptions {
   std::string dtype = "f32";  // f64: on the host only
 };
 
+// For CLI::Option::check: what is wrong with the text as a seed, empty if nothing is.
+std::string seed_fault(const std::string& text);
+
 void add_network_options(CLI::App& command, NetworkOptions& options);
 
 struct Network {  // members in the order in which they depend on each other

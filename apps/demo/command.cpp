@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/common/network.h"
 #include "apps/report/terminal.h"
 #include "apps/report/write.h"
 #include "apps/study/study.h"
@@ -79,7 +80,7 @@ void add_demo(CLI::App& app, std::function<int()>& run) {
   command->add_option("--device", o->study.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   command->add_option("--out", o->out, "folder for report.html, report.json, layers.csv and figures")->type_name("DIR")->capture_default_str();
   command->add_option("--data", o->study.data, "fashion-mnist, mnist:DIR, idx:DIR or synthetic[:...]")->type_name("SPEC")->capture_default_str();
-  command->add_option("--seed", o->study.seed, "of weights and batches")->type_name("N")->capture_default_str();
+  command->add_option("--seed", o->study.seed, "of weights and batches")->check(seed_fault)->type_name("N")->capture_default_str();
   command->add_flag("--quick", o->quick, "fewer steps and seeds: about a fifth of the time");
   command->footer(
       "{plain, residual} x {sigmoid, tanh, ReLU} x {Xavier, He} x {no norm, batch norm}, 50 layers each, and a\n"

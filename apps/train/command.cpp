@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "apps/common/network.h"
 #include "apps/train/train.h"
 
 namespace gradflow::app {
@@ -54,7 +55,7 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   c->add_option("--weight-decay", o->weight_decay, "of the weights; biases and norms have none")->type_name("X");
   c->add_option("--schedule", o->schedule, "of the learning rate [constant] (below)")->type_name("SPEC");
   c->add_option("--batch", o->batch, "samples of a step [128]")->type_name("N");
-  c->add_option("--seed", o->seed, "of weights and batch order [1]")->type_name("N");
+  c->add_option("--seed", o->seed, "of weights and batch order [1]")->check(seed_fault)->type_name("N");
   c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")->type_name("DIR");
   c->add_flag("--resume", o->resume, "go on with the run in --out; all other settings come from its checkpoint");

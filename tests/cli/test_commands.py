@@ -1,0 +1,345 @@
+#!/usr/bin/env python3
+"""Runs the program as a person would: what is right gives exit code 0, what is wrong gives 2 and one line.
+
+Usage: test_commands.py --program build/gradflow [name of one test]
+"""
+import gzip
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = ""
+MODEL = "mlp:depth=3,width=8"
+DATA = "synthetic:features=6,classes=3,n=64,test=16"
+COMMANDS = ["demo", "report", "train", "measure", "plan", "bench", "bench step", "info"]
+
+
+def run(*arguments, stdout=subprocess.PIPE, folder=None):
+    return subprocess.run([PROGRAM, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=folder, timeout=60)
+
+
+def idx(values, *extents, kind=0x08, magic=None):
+    head = struct.pack(">BBBB", 0, 0, kind, len(extents)) if magic is None else magic
+    return head + b"".join(struct.pack(">I", e) for e in extents) + bytes(values)
+
+
+def write_mnist(folder, **replaced):
+    """A tiny data set of the four files; `replaced` maps a short name to other bytes, or None to leave it out."""
+    files = {"train-images-idx3-ubyte": idx([i % 251 for i in range(20 * 4)], 20, 2, 2),
+             "train-labels-idx1-ubyte": idx([i % 10 for i in range(20)], 20),
+             "t10k-images-idx3-ubyte": idx([i % 13 for i in range(5 * 4)], 5, 2, 2),
+             "t10k-labels-idx1-ubyte": idx([i % 10 for i in range(5)], 5)}
+    for short, content in replaced.items():
+        name = {"images": "train-images-idx3-ubyte", "labels": "train-labels-idx1-ubyte"}[short]
+        del files[name]
+        if isinstance(content, tuple):
+            files[name + content[0]] = content[1]
+        elif content is not None:
+            files[name] = content
+    for name, content in files.items():
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(content)
+    return files
+
+
+class Program(unittest.TestCase):
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = holder.name
+
+    def refused(self, *arguments, says=""):
+        """Exit code 2, one line that says what is wrong, nothing on standard output, nothing left behind."""
+        before = sorted(os.listdir(self.folder))
+        result = run(*arguments, folder=self.folder)
+        with self.subTest(arguments=arguments):
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertRegex(result.stderr, r"\Agradflow: [^\n]+\n\Z")
+            self.assertIn(says, result.stderr)
+            self.assertEqual(result.stdout, "")
+            self.assertEqual(sorted(os.listdir(self.folder)), before)
+        return result.stderr
+
+    def works(self, *arguments):
+        result = run(*arguments, folder=self.folder)
+        self.assertEqual(result.returncode, 0, f"{arguments}: {result.stderr}")
+        self.assertEqual(result.stderr, "", arguments)
+        return result.stdout
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def read_json(self, name):
+        with open(self.path(name)) as file:
+            return json.load(file)
+
+
+class Help(Program):
+    def test_without_a_command_it_explains_itself(self):
+        text = self.works()
+        for command in ("demo", "train", "measure", "plan", "bench", "info"):
+            self.assertIn(f"\n  {command} ", text)
+
+    def test_every_command_has_help_with_examples(self):
+        for command in COMMANDS:
+            text = self.works(*command.split(), "--help")
+            self.assertRegex(text, rf"Examples?:\n( .*\n)*  gradflow {command}", command)
+        self.assertIn("branch_scale=", self.works("plan", "--help"))
+
+    def test_version(self):
+        self.assertRegex(self.works("--version"), r"\Agradflow \d+\.\d+\.\d+ \(\w[^)]*\)\n\Z")
+
+    def test_unknown_words_get_the_nearest_one(self):
+        self.refused("mesure", says="did you mean measure?")
+        self.refused("mesure", "--model", MODEL, says="did you mean measure?")
+        self.refused("bench", "steps", says="did you mean step?")
+        self.refused("plan", "--modle", MODEL, says="did you mean --model?")
+        self.refused("measure", "--model", MODEL, "--save-tensor=x", says="did you mean --save-tensors?")
+        self.refused("info", "extra", says="'extra'")
+        self.refused("--versoin", says="did you mean --version?")
+        self.refused("frobnicate", says="unknown command 'frobnicate'")
+        self.refused("plan", "--model", MODEL, "two\nlines", says="two")
+
+    def test_missing_and_repeated_options(self):
+        self.refused("plan", says="--model is required")
+        self.refused("measure", says="gradflow measure --help")
+        self.refused("plan", "--model", says="--model")
+        self.refused("plan", "--model", MODEL, "--model", MODEL, says="--model")
+        self.refused("plan", "--model", MODEL, "--batch", "1", "--batch", "2", says="--batch")
+
+
+class BadValues(Program):
+    def test_models(self):
+        for spec, says in {
+                "mpl:depth=3": "did you mean 'mlp'", "": "model", "mlp:": "mlp:", "mlp:deph=3": "did you mean 'depth'",
+                "mlp:depth=3,depth=4": "depth", "mlp:depth=0": "depth=0", "mlp:depth=-3": "depth=-3", "mlp:depth=abc": "depth=abc",
+                "mlp:depth=": "depth", "mlp:depth=3.5": "depth=3.5", "mlp:depth": "depth", "mlp:width=0": "width=0",
+                "mlp:width=99999999999999999999": "width", "mlp:act=relux": "act=relux", "mlp:skip=yes": "skip=yes",
+                "mlp:skip=on,branch=3": "branch=3", "mlp:branch=2": "skip=on", "mlp:skip=on,depth=2": "raise depth",
+                "mlp:skip=on,branch=2,depth=5": "multiple of branch", "mlp:gain=nan": "gain=nan", "mlp:gain=-1": "gain=-1",
+                "mlp:skip=on,branch_scale=inf": "branch_scale=inf", "mlp:norm=batch": "norm=batch", "mlp:init=hee": "init=hee",
+                "mlp:depth=3,,width=4": "mlp:depth=3,,width=4", "mlp:depth=3,": "mlp", "mlp:depth=3\nwidth=4": "depth=3"}.items():
+            self.refused("plan", "--model", spec, says=says)
+            self.refused("measure", "--model", spec, "--data", DATA, "--json", "m.json", says=says)
+        self.refused("bench", "step", "--model", "mlp:deph=3", "--json", "b.json", says="did you mean 'depth'")
+
+    def test_numbers(self):
+        for batch in ("0", "-1", "abc", "1e3", "3.5", "99999999999999999999999", "", "1000000000"):
+            self.refused("plan", "--model", MODEL, "--batch", batch, says="--batch")
+        self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "65", says="65")
+        self.refused("bench", "step", "--model", MODEL, "--data", DATA, "--batch", "65", says="64")
+        for seed in ("-1", "x", "18446744073709551616"):
+            self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--seed", seed, says="--seed")
+        for repeat in ("0", "-5", "many"):
+            self.refused("bench", "step", "--repeat", repeat, says="--repeat")
+        self.refused("bench", "step", "--optimizer", "sdg", says="--optimizer")
+        self.refused("bench", "step", "--probes", "some", says="--probes")
+        self.refused("measure", "--model", MODEL, "--dtype", "f16", says="--dtype")
+
+    def test_devices(self):
+        for device in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
+            self.refused("measure", "--model", MODEL, "--data", DATA, "--device", device, says="device")
+        info = json.loads(self.works("info", "--json"))
+        if not info["cuda"]["available"]:
+            self.assertTrue(info["cuda"]["reason"])
+            self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--device", "cuda", says=info["cuda"]["reason"])
+            self.refused("plan", "--model", MODEL, "--device", "cuda:0", says="no CUDA device: ")
+
+    def test_data(self):
+        for spec, says in {"cifar": "cifar", "fashion-mnits": "did you mean 'fashion-mnist'", "mnist:": "mnist", "mnist": "mnist",
+                           "mnist:/nowhere/at/all": "/nowhere/at/all", "idx:/nowhere": "/nowhere", "synthetic:classes=0": "classes=0",
+                           "synthetic:clases=3": "did you mean 'classes'", "synthetic:n=0": "n=0", "": "data"}.items():
+            self.refused("measure", "--model", MODEL, "--data", spec, "--json", "m.json", says=says)
+            self.refused("plan", "--model", MODEL, "--data", spec, "--json", "p.json", says=says) if spec else None
+
+    def test_faulty_idx_files(self):
+        good = write_mnist(self.folder)
+        measure = ["measure", "--model", MODEL, "--data", "mnist:" + self.folder, "--batch", "4"]
+        self.works(*measure)
+        images, labels = good["train-images-idx3-ubyte"], good["train-labels-idx1-ubyte"]
+        packed = gzip.compress(images)
+        for what, replaced in {
+                "missing": {"images": None}, "truncated": {"images": images[:-1]}, "too long": {"images": images + b"x"},
+                "cut in the head": {"images": images[:9]}, "empty": {"images": b""}, "wrong magic": {"images": b"PK\3\4" + images[4:]},
+                "wrong type": {"images": idx(range(80), 20, 2, 2, kind=0x0D)}, "counts differ": {"labels": idx(range(10), 10)},
+                "label beyond the classes": {"labels": idx([11] + [0] * 19, 20)}, "huge extents": {"images": idx(b"", 2**32 - 1, 2**32 - 1, 2**32 - 1)},
+                "cut gzip": {"images": (".gz", packed[:-9])}, "no gzip": {"images": (".gz", b"not gzip at all")},
+                "labels where images belong": {"images": labels}}.items():
+            for name in os.listdir(self.folder):
+                os.remove(self.path(name))
+            write_mnist(self.folder, **replaced)
+            with self.subTest(what):
+                self.refused(*measure, says=self.folder)
+        for name in os.listdir(self.folder):
+            os.remove(self.path(name))
+        write_mnist(self.folder, images=(".gz", packed))
+        self.works(*measure)
+
+
+class Outputs(Program):
+    def test_files_that_cannot_be_written(self):
+        measure = ["measure", "--model", MODEL, "--data", DATA, "--batch", "4"]
+        plan = ["plan", "--model", MODEL]
+        bench = ["bench", "step", "--model", MODEL, "--data", DATA, "--batch", "4", "--repeat", "1"]
+        for command, options in ((measure, ("--json", "--save-tensors")), (plan, ("--json", "--dot")), (bench, ("--json",))):
+            for option in options:
+                self.refused(*command, option, "/nowhere/at/all/file", says="cannot write '/nowhere/at/all/file': No such file or directory")
+                self.refused(*command, option, self.folder, says="it is a folder")
+                self.refused(*command, option, "/dev/full", says="No space left on device")
+                self.refused(*command, option, "/proc/self/nothing", says="/proc/self/nothing")
+
+    def test_an_earlier_file_survives_a_failure(self):
+        with open(self.path("m.json"), "w") as file:
+            file.write("old")
+        self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--json", "m.json", "--save-tensors", "/nowhere/t")
+        with open(self.path("m.json")) as file:
+            self.assertEqual(file.read(), "old")
+
+    def test_a_full_standard_output_is_an_error(self):
+        for command in (["info"], ["plan", "--model", MODEL], ["--help"], ["--version"]):
+            with open("/dev/full", "w") as full:
+                result = run(*command, stdout=full)
+            self.assertEqual(result.returncode, 2, command)
+            self.assertRegex(result.stderr, r"\Agradflow: cannot write to standard output: No space left on device\n\Z")
+
+
+class Info(Program):
+    def test_text_and_json_agree(self):
+        text, facts = self.works("info"), json.loads(self.works("info", "--json"))
+        self.assertIn(facts["version"], self.works("--version"))
+        for key in ("version", "git_revision", "build"):
+            self.assertIn(facts[key], text)
+        cpu = facts["devices"][0]
+        self.assertEqual(cpu["name"], "cpu")
+        self.assertGreaterEqual(cpu["threads"], 1)
+        self.assertGreater(cpu["memory_bytes"], 1 << 20)
+        self.assertIn("oneDNN", cpu["libraries"])
+        self.assertIn(cpu["model"], text)
+
+    def test_threads_and_spinning_settings_are_taken(self):
+        for extra in ({}, {"OMP_WAIT_POLICY": "passive"}, {"GOMP_SPINCOUNT": "5"}):
+            result = subprocess.run([PROGRAM, "info", "--json"], stdout=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS="1", **extra))
+            self.assertEqual(json.loads(result.stdout)["devices"][0]["threads"], 1)
+
+
+class Plan(Program):
+    MODEL = "mlp:depth=6,width=16,act=tanh,skip=on,norm=bn"
+
+    def plan(self, *more):
+        self.works("plan", "--model", self.MODEL, "--data", DATA, "--batch", "8", "--json", "p.json", *more)
+        return self.read_json("p.json")
+
+    def test_json_describes_a_sound_plan(self):
+        p = self.plan("--probes", "all")
+        self.assertEqual(p["schema"], "gradflow-plan/1")
+        self.assertEqual(sum(l["flops"] for l in p["launches"]), p["total_flops"])
+        self.assertLess(p["arena_bytes"], p["bytes_without_reuse"])
+        self.assertEqual([l["kind"] for l in p["launches"]].index("backward"), p["first_backward"])
+        buffers = p["buffers"]
+        for i, a in enumerate(buffers):
+            self.assertLessEqual(a["offset"] + a["bytes"], p["arena_bytes"])
+            for b in buffers[:i]:
+                together = a["first_launch"] <= b["last_launch"] and b["first_launch"] <= a["last_launch"]
+                overlap = a["offset"] < b["offset"] + b["bytes"] and b["offset"] < a["offset"] + a["bytes"]
+                self.assertFalse(together and overlap and a["storage"] != b["storage"], (a, b))
+        written = {b for b, buffer in enumerate(buffers) if buffer["name"] in ("x", "labels")}
+        for number, launch in enumerate(p["launches"]):
+            for operand in launch["reads"]:
+                self.assertIn(operand["buffer"], written, launch)
+            for operand in launch["reads"] + launch["writes"]:
+                buffer = buffers[operand["buffer"]]
+                self.assertTrue(buffer["first_launch"] <= number <= buffer["last_launch"], launch)
+            written |= {operand["buffer"] for operand in launch["writes"]}
+
+    def test_inference_and_no_reuse(self):
+        self.works("plan", "--model", "mlp:depth=30,width=64", "--json", "deep.json")
+        self.works("plan", "--model", "mlp:depth=30,width=64", "--inference", "--json", "inference.json")
+        training, apart, inference = self.plan(), self.plan("--no-reuse"), self.read_json("inference.json")
+        self.assertEqual({l["kind"] for l in inference["launches"]}, {"forward"})
+        self.assertLess(inference["arena_bytes"], 0.5 * self.read_json("deep.json")["arena_bytes"])
+        self.assertEqual(apart["arena_bytes"], apart["bytes_without_reuse"])
+        self.assertEqual(apart["bytes_without_reuse"], training["bytes_without_reuse"])
+
+    def test_the_table_has_a_row_for_every_launch(self):
+        text = self.works("plan", "--model", self.MODEL, "--batch", "8", "--json", "p.json")
+        p = self.read_json("p.json")
+        rows = [line.split() for line in text.splitlines() if re.match(r" *\d+  \S", line)]
+        self.assertEqual([int(row[0]) for row in rows], list(range(len(p["launches"]))))
+        self.assertEqual([row[1] for row in rows], [l["layer"] for l in p["launches"]])
+        self.assertIn(f"({p['arena_bytes']} bytes)", text)
+
+    def test_dot_is_a_graph(self):
+        self.works("plan", "--model", self.MODEL, "--dot", "p.dot")
+        with open(self.path("p.dot")) as file:
+            lines = file.read().splitlines()
+        self.assertEqual((lines[0], lines[-1]), ("digraph step {", "}"))
+        text = r'"(?:[^"\\]|\\.)*"'
+        attribute = rf"\w+=(?:{text}|\w+)"
+        nodes, edges = set(), []
+        for line in lines[1:-1]:
+            node = re.fullmatch(rf"  (\w+) \[{attribute}(?:, {attribute})*\];", line)
+            edge = re.fullmatch(rf"  (\w+) -> (\w+) \[{attribute}\];", line)
+            self.assertTrue(node or edge or re.fullmatch(rf"  {attribute};", line), line)
+            if node:
+                nodes.add(node[1])
+            if edge:
+                edges.append((edge[1], edge[2]))
+        self.assertGreater(len(edges), len(nodes) - 10)
+        self.assertLessEqual({end for edge in edges for end in edge}, nodes)
+
+    def test_json_to_standard_output_stands_alone(self):
+        self.assertEqual(json.loads(self.works("plan", "--model", MODEL, "--json", "/dev/stdout"))["model"], MODEL)
+
+    def test_long_plans_are_printed_whole(self):
+        text = self.works("plan", "--model", "mlp:depth=2000,width=4", "--batch", "2")
+        self.assertGreater(len(text.splitlines()), 3 * 2000)
+
+
+class Measure(Program):
+    def test_equal_seeds_give_equal_files(self):
+        contents = []
+        for seed in ("7", "7", "8"):
+            self.works("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--seed", seed, "--json", "m.json",
+                       "--save-tensors", "t.safetensors")
+            contents.append([])
+            for name in ("m.json", "t.safetensors"):
+                with open(self.path(name), "rb") as file:
+                    contents[-1].append(file.read())
+        self.assertEqual(contents[0], contents[1])
+        self.assertNotEqual(contents[0][0], contents[2][0])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["m.json", "t.safetensors"])
+
+    def test_a_dead_network_says_so(self):
+        text = self.works("measure", "--model", "mlp:depth=40,width=16,act=sigmoid,init=lecun", "--data", DATA, "--batch", "8", "--json", "m.json")
+        self.assertIn("saturated%", text)
+        gradients = {g["name"]: g for g in self.read_json("m.json")["activation_gradients"]}
+        self.assertLess(gradients["stem.linear"]["norm"], 1e-10 * gradients["head.linear"]["norm"])
+
+
+class Bench(Program):
+    def test_a_small_step(self):
+        text = self.works("bench", "step", "--model", MODEL, "--data", DATA, "--batch", "8", "--repeat", "3", "--probes", "all", "--json", "b.json")
+        b = self.read_json("b.json")
+        self.assertLessEqual(b["min_ms"], b["median_ms"])
+        self.assertLessEqual(b["median_ms"], b["max_ms"])
+        self.assertEqual(len(b["samples_ms"]), 3)
+        self.assertGreater(b["ceilings"]["matmul_gflops_per_second"], 0)
+        self.assertGreater(b["ceilings"]["triad_gbytes_per_second"], 0)
+        self.assertAlmostEqual(sum(g["ms"] for g in b["groups"]), sum(l["ms"] for l in b["launches"]), places=6)
+        self.assertIn("linear backward", text)
+        self.assertIn("without probes", text)
+
+
+if __name__ == "__main__":
+    if "--program" in sys.argv:
+        at = sys.argv.index("--program")
+        PROGRAM = os.path.abspath(sys.argv[at + 1])
+        del sys.argv[at:at + 2]
+    if not PROGRAM:
+        sys.exit(__doc__)
+    unittest.main()

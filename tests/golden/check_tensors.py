@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Recomputes whole networks in NumPy, from the tensors that `gradflow measure --save-tensors` wrote.
+
+Independent of gradflow: the file is read by the code below, forward and backward are written from the formulas of
+docs and papers, in f64. Compared are every activation, every gradient, the loss, and every statistic of the JSON
+report. Usage: check_tensors.py --program build/gradflow
+"""
+import argparse
+import json
+import math
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+EPSILON = 1e-5  # of batch norm
+
+# Relative to the largest element of a tensor. Sums have at most some hundred terms and errors grow by a small factor
+# a layer, over at most 9 layers; one unit of rounding is 1e-16 in f64 and 6e-8 in f32.
+TOLERANCE = {"f64": 1e-12, "f32": 2e-5}
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        raw = file.read()
+    (length,) = struct.unpack_from("<Q", raw)
+    header = json.loads(raw[8:8 + length])
+    data = raw[8 + length:]
+    types = {"F64": "<f8", "F32": "<f4", "I32": "<i4"}
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        tensors[name] = np.frombuffer(data[begin:end], types[entry["dtype"]]).reshape(entry["shape"])
+    return tensors, metadata
+
+
+class Act:
+    def __init__(self, name):
+        self.name = name
+
+    def forward(self, x):
+        if self.name == "relu":
+            return np.where(x > 0, x, 0.0)
+        if self.name == "tanh":
+            return np.tanh(x)
+        if self.name == "sigmoid":
+            return 1 / (1 + np.exp(-x))
+        return x
+
+    def slope(self, x):
+        if self.name == "relu":
+            return np.where(x > 0, 1.0, 0.0)
+        if self.name == "tanh":
+            return 1 / np.cosh(x) ** 2
+        if self.name == "sigmoid":
+            return np.exp(-x) / (1 + np.exp(-x)) ** 2
+        return np.ones_like(x)
+
+
+class Net:
+    """The network of a specification; keeps all values and gradients by gradflow's names."""
+
+    def __init__(self, spec, tensors):
+        options = dict(part.split("=") for part in spec.split(":", 1)[1].split(","))
+        self.depth = int(options["depth"])
+        self.act = Act(options.get("act", "relu"))
+        self.skip = options.get("skip", "off") == "on"
+        self.branch = int(options.get("branch", 1))
+        self.norm = options.get("norm", "none") == "bn"
+        self.bias = options.get("bias", "on") == "on"
+        hidden = self.depth - 2
+        self.blocks = hidden // self.branch if self.skip else hidden
+        scale = options.get("branch_scale", "1")
+        self.scale = 1 / math.sqrt(self.blocks) if scale == "1/sqrt(L)" else float(scale)
+        self.parameters = {n: t.astype(np.float64) for n, t in tensors.items() if "/" not in n and n not in ("x", "labels")}
+        self.value, self.gradient, self.parameter_gradient = {}, {}, {}
+        self.back = []  # what to run backward, last first
+
+    def linear(self, name, x_name):
+        x, w = self.value[x_name], self.parameters[name + ".weight"]
+        self.value[name] = x @ w.T + (self.parameters[name + ".bias"] if self.bias else 0)
+
+        def backward():
+            dy = self.gradient[name]
+            self.parameter_gradient[name + ".weight"] = dy.T @ x
+            if self.bias:
+                self.parameter_gradient[name + ".bias"] = dy.sum(0)
+            self.add(x_name, dy @ w)
+        self.back.append(backward)
+        return name
+
+    def unit(self, block, suffix, x_name):
+        if self.norm:
+            x_name = self.batch_norm(f"{block}.norm{suffix}", x_name)
+        name = f"{block}.{'identity' if self.act.name == 'linear' else self.act.name}{suffix}"
+        x = self.value[x_name]
+        self.value[name] = self.act.forward(x)
+        self.back.append(lambda: self.add(x_name, self.act.slope(x) * self.gradient[name]))
+        return self.linear(f"{block}.linear{suffix}", name)
+
+    def batch_norm(self, name, x_name):
+        x = self.value[x_name]
+        deviation = np.sqrt(x.var(0) + EPSILON)
+        normal = (x - x.mean(0)) / deviation
+        scale = self.parameters[name + ".scale"]
+        self.value[name] = normal * scale + self.parameters[name + ".shift"]
+
+        def backward():
+            dy = self.gradient[name]
+            self.parameter_gradient[name + ".scale"] = (dy * normal).sum(0)
+            self.parameter_gradient[name + ".shift"] = dy.sum(0)
+            dn = dy * scale
+            self.add(x_name, (dn - dn.mean(0) - normal * (dn * normal).mean(0)) / deviation)
+        self.back.append(backward)
+        return name
+
+    def residual(self, block, x_name):
+        branch = x_name
+        for k in range(1, self.branch + 1):
+            branch = self.unit(block, "" if self.branch == 1 else str(k), branch)
+        name = block + ".add"
+        self.value[name] = self.value[x_name] + self.scale * self.value[branch]
+
+        def backward():
+            self.add(x_name, self.gradient[name])
+            self.add(branch, self.scale * self.gradient[name])
+        self.back.append(backward)
+        return name
+
+    def add(self, name, gradient):
+        self.gradient[name] = self.gradient.get(name, 0) + gradient
+
+    def run(self, x, labels):
+        self.value["x"] = x
+        if self.depth == 1:
+            logits_name = self.linear("head.linear", "x")
+        else:
+            z = self.linear("stem.linear", "x")
+            digits = max(2, len(str(self.blocks)))
+            for block in range(1, self.blocks + 1):
+                name = f"block{block:0{digits}}"
+                z = self.residual(name, z) if self.skip else self.unit(name, "", z)
+            logits_name = self.unit("head", "", z)
+        logits = self.value[logits_name]
+        rows = np.arange(len(labels))
+        exponential = np.exp(logits - logits.max(1, keepdims=True))
+        probability = exponential / exponential.sum(1, keepdims=True)
+        onehot = np.zeros_like(probability)
+        onehot[rows, labels] = 1
+        self.gradient[logits_name] = (probability - onehot) / len(labels)
+        for step in reversed(self.back):
+            step()
+        return -np.log(probability[rows, labels]).mean(), (logits.argmax(1) == labels).mean()
+
+
+def statistics(t, layer, outputs):
+    """What the JSON report says of a tensor, from the tensor."""
+    wide = t.astype(np.float64).ravel()
+    tiny = np.finfo(t.dtype).tiny
+    nonzero = np.abs(wide[wide != 0])
+    exponents = np.clip(np.frexp(nonzero)[1] - 1, -149, 127)
+    low = int(exponents.min()) if len(exponents) else None
+    result = {"count": wide.size, "norm": np.sqrt((wide ** 2).sum()), "mean": wide.mean(), "std": wide.std(), "max": np.abs(wide).max(),
+              "zeros": int((wide == 0).sum()), "denormals": int((nonzero < tiny).sum()), "nonfinite": 0, "saturated": 0,
+              "first_exponent": low, "exponents": np.bincount(exponents - low).tolist() if low is not None else []}
+    if outputs and layer == "tanh":
+        result["saturated"] = int((1 - t * t < t.dtype.type(0.05)).sum())
+    if outputs and layer == "sigmoid":
+        result["saturated"] = int((t * (1 - t) < t.dtype.type(0.0125)).sum())
+    if outputs and layer == "relu":
+        result["dead"] = float((~(t > 0).any(0)).mean())
+    return result
+
+
+class Check:
+    def __init__(self, program):
+        self.program, self.compared, self.worst = program, 0, {"f64": 0.0, "f32": 0.0}
+        self.faults = []
+
+    def near(self, what, ours, theirs, tolerance, scale=None):
+        if ours.shape != theirs.shape:
+            self.faults.append(f"{what}: shape {ours.shape}, expected {theirs.shape}")
+            return 0
+        scale = np.abs(theirs).max() if scale is None else scale
+        error = np.abs(ours.astype(np.float64) - theirs).max() / (scale if scale else 1)
+        self.compared += 1
+        if not error <= tolerance:
+            self.faults.append(f"{what}: differs by {error:.1e} of its largest element, allowed {tolerance:.0e}")
+        return error
+
+    def network(self, model, dtype, folder):
+        label = f"{model} in {dtype}"
+        file, report = os.path.join(folder, "t.safetensors"), os.path.join(folder, "m.json")
+        command = [self.program, "measure", "--device", "cpu", "--model", model, "--data", "synthetic:features=20,classes=6,n=256,test=32",
+                   "--batch", "17", "--seed", "5", "--dtype", dtype, "--save-tensors", file, "--json", report]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        tensors, metadata = read_safetensors(file)
+        with open(report) as opened:
+            said = json.load(opened)
+
+        net = Net(model, tensors)
+        loss, accuracy = net.run(tensors["x"].astype(np.float64), tensors["labels"])
+        tolerance = TOLERANCE[dtype]
+        self.near(label + ", loss", np.array([said["loss"]]), np.array([loss]), tolerance)
+        if said["accuracy"] != accuracy or float(metadata["loss"]) != said["loss"] or metadata["model"] != model:
+            self.faults.append(f"{label}: accuracy {said['accuracy']} (expected {accuracy}) or metadata {metadata}")
+
+        expected = {"x": None, "labels": None}
+        worst = 0.0
+        for name, value in net.value.items():
+            if name == "x":
+                continue
+            expected["activation/" + name] = value
+            expected["grad/activation/" + name] = net.gradient[name]
+        for name, gradient in net.parameter_gradient.items():
+            expected[name] = None
+            expected["grad/" + name] = gradient
+        if set(expected) != set(tensors):
+            self.faults.append(f"{label}: tensors {sorted(set(expected) ^ set(tensors))} are missing or unexpected")
+        for name, value in expected.items():
+            if value is None or name not in tensors:
+                continue
+            # A bias before batch norm has no effect, its gradient is rounding alone: the layer's weights give the scale.
+            scale = np.abs(value).max()
+            if name.endswith(".bias"):
+                scale = max(scale, np.abs(net.parameter_gradient[name[5:-4] + "weight"]).max())
+            worst = max(worst, self.near(f"{label}, {name}", tensors[name], value, tolerance, scale))
+        self.worst[dtype] = max(self.worst[dtype], worst)
+        for group, prefix in (("activations", "activation/"), ("activation_gradients", "grad/activation/"), ("parameters", ""),
+                              ("parameter_gradients", "grad/")):
+            names = [entry["name"] for entry in said[group]]
+            wanted = [n for n in (net.parameter_gradient if "parameter" in group else net.value) if n != "x"]
+            if sorted(names) != sorted(wanted):
+                self.faults.append(f"{label}: {group} lists {names}")
+                continue
+            for entry in said[group]:
+                self.statistics(f"{label}, {group} {entry['name']}", entry, tensors[prefix + entry["name"]], group == "activations")
+
+    def statistics(self, what, entry, tensor, outputs):
+        wanted = statistics(tensor, entry["layer"], outputs)
+        if ("dead" in entry) != ("dead" in wanted):
+            self.faults.append(f"{what}: 'dead' belongs to the outputs of ReLU")
+            return
+        for key, value in wanted.items():
+            self.compared += 1
+            exact = isinstance(value, (int, list)) or value is None
+            # Sums of n terms in another order: n units of rounding of the sum of absolute values.
+            allowed = 0 if exact else 2e-16 * tensor.size * max(np.abs(tensor).max(), wanted["norm"], 1e-300)
+            right = entry[key] == value if exact else abs(entry[key] - value) <= allowed
+            if not right:
+                self.faults.append(f"{what}: {key} is {entry[key]}, expected {value}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True)
+    check = Check(parser.parse_args().program)
+    models = ["mlp:depth=1,width=12", "mlp:depth=2,width=12", "mlp:depth=6,width=12,bias=off", "mlp:depth=6,width=12,act=linear",
+              "mlp:depth=8,width=12,act=tanh,skip=on,branch=2,norm=bn,branch_scale=1/sqrt(L)",
+              "mlp:depth=8,width=12,skip=on,branch=2,branch_scale=0.3,bias=off,norm=bn"]
+    for act in ("relu", "tanh", "sigmoid"):
+        for norm in ("none", "bn"):
+            for skip in ("off", "on"):
+                models.append(f"mlp:depth=7,width=12,act={act},norm={norm},skip={skip},init=torch,gain=2")
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            for dtype in ("f64", "f32"):
+                check.network(model, dtype, folder)
+    for fault in check.faults[:40]:
+        print("FAULT", fault)
+    print(f"{len(models)} networks, {check.compared} comparisons, {len(check.faults)} faults; largest difference of a tensor: "
+          f"{check.worst['f64']:.1e} in f64, {check.worst['f32']:.1e} in f32")
+    return 1 if check.faults or check.compared < 5000 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
