@@ -48,6 +48,8 @@ std::optional<Frame> ranges(const StudyResult& study, const Plot& plot, const st
   Frame frame{0, 0, 0, 0, kMissing, kMissing, kMissing, kMissing};
   for (const NetworkResult& network : study.networks) {
     if (network.yardstick ? !plot.with_yardstick : network.activation != activation) continue;
+    // The loss of a network that diverges would flatten all others; it leaves the picture instead.
+    if (!plot.logarithmic && !plot.percent && network.diverged_at) continue;
     const Curve curve = plot.curve(network);
     for (std::size_t i = 0; i < curve.x.size(); ++i) {
       const double y = to_axis(plot, curve.y[i]);
@@ -108,7 +110,8 @@ std::vector<Point> on_page(const Plot& plot, const Frame& frame, const Curve& cu
   for (std::size_t i = 0; i < curve.x.size(); ++i) {
     // An exact zero lies on the floor of a logarithmic picture.
     const bool zero = plot.logarithmic && curve.y[i] == 0;
-    points.push_back({frame.x(curve.x[i]), zero ? frame.bottom : frame.y(to_axis(plot, curve.y[i]))});
+    const double y = zero ? frame.bottom : frame.y(to_axis(plot, curve.y[i]));
+    points.push_back({frame.x(curve.x[i]), y < frame.top ? frame.top : y});
   }
   return points;
 }
@@ -139,8 +142,12 @@ void draw_panel(SvgWriter& svg, const StudyResult& study, const Plot& plot, cons
     if (first == points.end()) continue;
     const Point end = plot.labels_left ? *first : *last;
     svg.circle(end, 3.4, fmt::format("dot {} {}", network->init == "he" ? "full" : "hollow", css));
-    labels.push_back(
-        {end, fmt::format("{} {}", network->residual ? "residual" : "plain", display(network->init)), css});
+    // A curve that ends early, because its network diverged, says so.
+    const bool cut = !plot.labels_left && network->diverged_at.has_value();
+    labels.push_back({end,
+                      fmt::format("{} {}{}", network->residual ? "residual" : "plain", display(network->init),
+                                  cut ? " ✕" : ""),
+                      css});
   }
   std::vector<double> wanted;
   for (const Label& label : labels) wanted.push_back(label.end.y);
@@ -148,7 +155,9 @@ void draw_panel(SvgWriter& svg, const StudyResult& study, const Plot& plot, cons
   const double side = plot.labels_left ? -1 : 1;
   for (std::size_t i = 0; i < labels.size(); ++i) {
     const double edge = plot.labels_left ? frame.left : frame.right;
-    svg.line({edge + side * 18, placed[i]}, {labels[i].end.x + side * 4, labels[i].end.y}, "leader");
+    const bool near = std::abs(labels[i].end.x - edge) < 40;
+    if (near)
+      svg.line({edge + side * 18, placed[i]}, {labels[i].end.x + side * 4, labels[i].end.y}, "leader");
     svg.text({edge + side * 21, placed[i] + 4}, labels[i].text,
              plot.labels_left ? "label " + labels[i].css : "tick " + labels[i].css);
   }
@@ -245,7 +254,7 @@ std::vector<Figure> figures(const StudyResult& study) {
       .prediction = {}};
   Plot accuracy{.file_name = "accuracy.svg",
                 .title = "Held-out accuracy",
-                .description = "Over the training steps. Dotted: the shallow network.",
+                .description = "Over the training steps. Dotted: the shallow network. ✕: diverged.",
                 .x_title = "step",
                 .logarithmic = false,
                 .percent = true,

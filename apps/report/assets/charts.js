@@ -53,7 +53,7 @@
       chart.data.datasets.forEach((set, i) => {
         if (!set.endLabel) return;
         const points = chart.getDatasetMeta(i).data.filter((p) => Number.isFinite(p.y) && !p.skip);
-        if (points.length) entries.push({text: set.endLabel, color: set.labelColor, y: points[left ? 0 : points.length - 1].y});
+        if (points.length) entries.push({text: set.endLabel, color: set.labelColor, y: Math.min(Math.max(points[left ? 0 : points.length - 1].y, chartArea.top), chartArea.bottom)});
       });
       entries.sort((a, b) => a.y - b.y);
       const gap = 14;

@@ -134,7 +134,7 @@
     const key = GF.element('div', {class: 'heat-key'}, 'share of the elements: 0.001 %', GF.element('i'), '100 %');
     const dark = isDark();
     key.querySelector('i').style.background = `linear-gradient(90deg, ${[0.04, 0.25, 0.5, 0.75, 1].map((t) => shade(t, dark)).join(',')})`;
-    if (chosen.length > entries.length) key.append(` The first ${entries.length} of ${chosen.length} networks are shown.`);
+    if (chosen.length > entries.length) key.append(`Shown: ${entries.length} of ${chosen.length} networks, those with finite elements, at most ${kMost}.`);
     const heat = GF.element('div', {class: 'heat'});
     const canvases = entries.map((entry) => {
       const canvas = GF.element('canvas', {role: 'img', 'aria-label':

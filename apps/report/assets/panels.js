@@ -69,13 +69,20 @@
           if (cosine) lines.push({network: n, values: cosine, x, name: GF.fullName(n) + ', cosine', thin: true, plain: true, dash: [2, 3]});
         });
         GF.lineChart('skip-branch', lines, {x: layerAxis(chosen), y: {suggestedMin: 0, max: 1}},
-          'Only residual networks have a skip. Choose “residual” or “both”.');
+          residuals ? 'No finite gradient at this step.' : 'Only residual networks have a skip. Choose “residual” or “both”.');
       }},
-    {name: 'training-loss', title: 'Training loss', text: 'Mean since the point before. Dotted: the shallow network, the yardstick.',
-      draw: (chosen, names) => curves('training-loss', chosen, names, 'train_loss', {})},
+    {name: 'training-loss', title: 'Training loss', text: 'Mean since the point before. Dotted: the shallow network, the yardstick. What leaves the picture upward diverges.',
+      draw: (chosen, names) => curves('training-loss', chosen, names, 'train_loss', {min: 0, max: lossLimit(chosen)})},
     {name: 'accuracy', title: 'Held-out accuracy', text: 'Dotted: the shallow network, and the accuracy from which a network counts as learning.',
       draw: (chosen, names) => curves('accuracy', chosen, names, 'test_accuracy', {percent: true, min: 0, max: 1})}
   ];
+
+  // A network that diverges would flatten all others: the axis ends above the highest loss of those that do not.
+  const lossLimit = (chosen) => {
+    const steady = [...chosen, GF.yardstick].filter((n) => n && n.diverged_at === null);
+    const losses = steady.flatMap((n) => n.curve.train_loss.filter(GF.isNumber));
+    return losses.length ? Math.ceil(2.1 * Math.max(...losses)) / 2 : undefined;
+  };
 
   const curves = (name, chosen, names, column, y) => {
     const line = (n, endLabel, extra) => ({network: n, values: n.curve[column], x: n.curve.step, name: GF.fullName(n), endLabel, ...extra});
