@@ -71,7 +71,8 @@
   GF.colorName = (n) => n.yardstick ? 'yardstick' : (n.residual ? 'residual-' : 'plain-') + n.activation;
   GF.color = (n) => GF.css(GF.colorName(n)) || GF.css('ink');
   // For words: the color, brought halfway to the ink where it is too faint to read.
-  const parts = (hex) => [1, 3, 5].map((i) => parseInt((hex.length === 4 ? '#' + [...hex.slice(1)].map((c) => c + c).join('') : hex).slice(i, i + 2), 16));
+  const sixDigits = (hex) => hex.length === 4 ? '#' + [...hex.slice(1)].map((c) => c + c).join('') : hex;
+  const parts = (hex) => [1, 3, 5].map((i) => parseInt(sixDigits(hex).slice(i, i + 2), 16));
   GF.rgb = (name) => parts(GF.css(name));
   GF.textColor = (n) => {
     const color = GF.rgb(GF.colorName(n)), ink = GF.rgb('ink');
@@ -88,7 +89,8 @@
   GF.icon = (n) => {
     const stroke = `stroke: var(--${GF.colorName(n)})`;
     const style = `${stroke}; fill: ${GF.isFilled(n) ? `var(--${GF.colorName(n)})` : 'var(--card)'}`;
-    const mark = {rect: 'M12 3h7v7h-7z', triangle: 'M15.5 2.5L20 10H11z', circle: 'M12 6.5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z'}[GF.pointStyle(n)];
+    const mark = {rect: 'M12 3h7v7h-7z', triangle: 'M15.5 2.5L20 10H11z',
+      circle: 'M12 6.5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z'}[GF.pointStyle(n)];
     const svg = GF.svg('svg', {width: 31, height: 13, 'aria-hidden': 'true'},
       GF.svg('path', {class: 'curve', d: 'M1 6.5H30', style: stroke, 'stroke-width': n.norm === 'bn' ? 1.5 : 2.6}));
     if (mark) svg.append(GF.svg('path', {d: mark, style, 'stroke-width': 1.5}));

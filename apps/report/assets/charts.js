@@ -36,8 +36,9 @@
 
   // Room around the curves: whole decades for wide ranges, a little for narrow ones.
   const logRange = (lines) => {
-    const logs = lines.flatMap((line) => [line.values, line.low, line.high].filter(Boolean).flat().map(GF.log10).filter((v) => v !== null));
-    let low = logs.reduce((a, b) => Math.min(a, b), Infinity), high = logs.reduce((a, b) => Math.max(a, b), -Infinity);
+    const values = lines.flatMap((line) => [line.values, line.low, line.high].filter(Boolean).flat());
+    const logs = values.map(GF.log10).filter((v) => v !== null);
+    const low = Math.min(...logs), high = Math.max(...logs);
     if (high - low > 3) return {min: Math.floor(low), max: Math.ceil(high)};
     const pad = Math.max(0.08 * (high - low), 0.02);
     return {min: low - pad, max: high + pad};
@@ -91,7 +92,9 @@
 
   const axis = (options, position) => ({
     type: 'linear', position, title: {display: !!options.title, text: options.title || ''},
-    ...(options.log ? {afterBuildTicks: (scale) => { scale.ticks = logTicks(scale.min, scale.max).map((value) => ({value})); }} : {}),
+    ...(options.log ? {afterBuildTicks: (scale) => {
+      scale.ticks = logTicks(scale.min, scale.max).map((value) => ({value}));
+    }} : {}),
     min: options.min, max: options.max, suggestedMin: options.suggestedMin, suggestedMax: options.suggestedMax,
     grid: {color: GF.css('grid'), borderColor: GF.css('line')},
     ticks: {maxTicksLimit: 8, precision: options.log ? undefined : options.precision,

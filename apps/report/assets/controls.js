@@ -40,7 +40,8 @@
     try { history.replaceState(null, '', text); } catch (error) { /* not allowed from some file viewers; nothing is lost */ }
   };
 
-  const sliders = [document.getElementById('step-slider'), GF.element('input', {type: 'range', min: '0', step: '1', 'aria-label': 'Training step'})];
+  const sliders = [document.getElementById('step-slider'),
+    GF.element('input', {type: 'range', min: '0', step: '1', 'aria-label': 'Training step'})];
   const outputs = [document.getElementById('step-output'), GF.element('output')];
   const play = document.getElementById('step-play');
   const syncControls = () => {

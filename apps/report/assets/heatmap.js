@@ -10,7 +10,9 @@
   let card = null;
 
   GF.makeHeatPanel = () => {
-    card = GF.card('exponents', 'Exponents of the gradient’s elements', 'How the elements of ∂L/∂z are spread over powers of two, by layer. What lies below a dashed line becomes exactly zero in that number format (without loss scaling).', true);
+    card = GF.card('exponents', 'Exponents of the gradient’s elements',
+      'How the elements of ∂L/∂z are spread over powers of two, by layer. What lies below a dashed line ' +
+      'becomes exactly zero in that number format (without loss scaling).', true);
     card.box.className = '';
   };
 
@@ -133,7 +135,8 @@
     if (low < -100) low = Math.min(low, -164);
     const key = GF.element('div', {class: 'heat-key'}, 'share of the elements: 0.001 %', GF.element('i'), '100 %');
     const dark = isDark();
-    key.querySelector('i').style.background = `linear-gradient(90deg, ${[0.04, 0.25, 0.5, 0.75, 1].map((t) => shade(t, dark)).join(',')})`;
+    key.querySelector('i').style.background =
+      `linear-gradient(90deg, ${[0.04, 0.25, 0.5, 0.75, 1].map((t) => shade(t, dark)).join(',')})`;
     if (chosen.length > entries.length) key.append(`Shown: ${entries.length} of ${chosen.length} networks, those with finite elements, at most ${kMost}.`);
     const heat = GF.element('div', {class: 'heat'});
     const canvases = entries.map((entry) => {

@@ -170,7 +170,8 @@
 
   GF.drawHeroLegend = () => {
     const sample = (content) => GF.svg('svg', {width: 26, height: 12, 'aria-hidden': 'true'}, ...content);
-    const line = (width, css = 'curve') => GF.svg('path', {class: css, d: 'M1 6H25', style: css === 'curve' ? 'stroke: var(--soft)' : '', 'stroke-width': width});
+    const line = (width, css = 'curve') => GF.svg('path', {class: css, d: 'M1 6H25',
+      style: css === 'curve' ? 'stroke: var(--soft)' : '', 'stroke-width': width});
     const dot = (fill) => GF.svg('circle', {cx: 13, cy: 6, r: 3.6, style: `stroke: var(--soft); fill: ${fill}`, 'stroke-width': 1.8});
     const item = (icon, text) => GF.element('span', {}, icon, ' ', text);
     document.getElementById('hero-legend').replaceChildren(
