@@ -330,6 +330,7 @@ TEST(Checkpoint, IsReadableWheneverTheWriterIsKilled) {
   save_checkpoint(dir / "c", run.store, run.optimizer.get(), info);
   std::int64_t last = 0;
   for (int round = 0; round < 8; ++round) {
+    info.step = last;
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
