@@ -169,7 +169,6 @@ class NetworkStudy {
   void diverge(int step, Executor& executor) {
     result_.diverged_at = step;
     result_.diverged_where = first_nonfinite(model_.graph, executor.options().probes, executor.read_probes());
-    result_.final_accuracy = result_.curve.empty() ? kMissing : result_.curve.back().test_accuracy;
   }
 
   std::vector<double> dead_;

@@ -67,7 +67,13 @@ StudyResult run_study(const StudyOptions& options, const StudyProgress& progress
     if (n.yardstick) yardstick = &n;
   for (NetworkResult& n : result.networks) {
     n.at_init = judge_at_init(n, result.thresholds);
-    n.trained = judge_trained(n, n.yardstick ? nullptr : yardstick, result.thresholds, result.classes);
+    const bool finished = n.diverged_at || (!n.curve.empty() && n.curve.back().step == options.steps);
+    if (finished) {
+      n.trained = judge_trained(n, n.yardstick ? nullptr : yardstick, result.thresholds, result.classes);
+    } else {
+      n.trained.headline = "not measured";
+      n.trained.evidence = "training was interrupted before its end";
+    }
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
