@@ -29,8 +29,10 @@ namespace {
 using gradflow::UserError;
 
 void complain(std::string_view message, const std::string& help = {}) {
-  std::string line = fmt::format("gradflow: {}{}", message, help.empty() ? "" : fmt::format(" (try {} --help)", help));
-  std::ranges::replace_if(line, [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
+  std::string line =
+      fmt::format("gradflow: {}{}", message, help.empty() ? "" : fmt::format(" (try {} --help)", help));
+  std::ranges::replace_if(
+      line, [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
   fmt::print(stderr, "{}\n", line);
 }
 
@@ -57,7 +59,8 @@ std::string unexpected(const CLI::App& command) {
   if (wrong.starts_with('-')) {
     for (const CLI::Option* option : command.get_options())
       for (const std::string& name : option->get_lnames()) valid.push_back("--" + name);
-    return fmt::format("unknown option {}{}", gradflow::quote(wrong), suggestion(wrong.substr(0, wrong.find('=')), valid));
+    return fmt::format("unknown option {}{}", gradflow::quote(wrong),
+                       suggestion(wrong.substr(0, wrong.find('=')), valid));
   }
   for (const CLI::App* sub : command.get_subcommands(nullptr)) valid.push_back(sub->get_name());
   if (valid.empty()) return fmt::format("unexpected argument {}", gradflow::quote(wrong));
@@ -66,7 +69,8 @@ std::string unexpected(const CLI::App& command) {
 
 int run_program(int argc, char** argv) {
   CLI::App app("Trains deep plain and residual networks, and shows where the gradient went.", "gradflow");
-  app.set_version_flag("--version", fmt::format("gradflow {} ({})", gradflow::version(), gradflow::git_revision()));
+  app.set_version_flag("--version",
+                       fmt::format("gradflow {} ({})", gradflow::version(), gradflow::git_revision()));
   app.footer("`gradflow COMMAND --help` explains a command, with examples.");
   std::function<int()> run;
   gradflow::app::add_demo(app, run);

@@ -20,7 +20,9 @@ double best_seconds(kernels::Backend& backend, int runs, const std::function<voi
     const auto start = Clock::now();
     work();
     backend.synchronize();
-    if (i > 0) best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());  // the first warms up
+    if (i > 0)
+      best =
+          std::min(best, std::chrono::duration<double>(Clock::now() - start).count());  // the first warms up
   }
   return best;
 }
@@ -37,17 +39,24 @@ Ceilings measure_ceilings(kernels::Backend& backend) {
     DeviceMemory workspace(backend, product->workspace_bytes());
     backend.fill(DType::f32, a.data(), elements, 0.5);
     backend.fill(DType::f32, b.data(), elements, 0.25);
-    const double seconds = best_seconds(backend, 20, [&] { product->run(a.data(), b.data(), nullptr, y.data(), workspace.data()); });
+    const double seconds = best_seconds(
+        backend, 20, [&] { product->run(a.data(), b.data(), nullptr, y.data(), workspace.data()); });
     c.matmul_flops = 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / seconds;
   }
   {
     const std::size_t elements = std::size_t{1} << (backend.is_host() ? 24 : 26);  // 64 or 256 MiB an array
-    DeviceMemory a(backend, 4 * elements), b(backend, 4 * elements), y(backend, 4 * elements), gates(backend, sizeof(kernels::Gates));
+    DeviceMemory a(backend, 4 * elements), b(backend, 4 * elements), y(backend, 4 * elements),
+        gates(backend, sizeof(kernels::Gates));
     for (const DeviceMemory* m : {&a, &b, &y}) backend.fill(DType::f32, m->data(), elements, 1);
     backend.fill(DType::f32, gates.data(), 4, 1);
     const double seconds = best_seconds(backend, 10, [&] {
-      backend.residual_forward({.dtype = DType::f32, .n = elements, .skip = a.data(), .branch = b.data(), .y = y.data(),
-                                .gates = gates.as<kernels::Gates>(), .scale = 0.5});
+      backend.residual_forward({.dtype = DType::f32,
+                                .n = elements,
+                                .skip = a.data(),
+                                .branch = b.data(),
+                                .y = y.data(),
+                                .gates = gates.as<kernels::Gates>(),
+                                .scale = 0.5});
     });
     c.triad_bytes = 12.0 * static_cast<double>(elements) / seconds;
   }

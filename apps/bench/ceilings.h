@@ -6,8 +6,9 @@
 namespace gradflow::app {
 
 struct Ceilings {
-  double matmul_flops = 0;     // per second: f32 product of 1024 x 1024 matrices (4096 on a GPU)
-  double triad_bytes = 0;      // per second: y = a + s * b over arrays far larger than any cache; 3 arrays counted
+  double matmul_flops = 0;  // per second: f32 product of 1024 x 1024 matrices (4096 on a GPU)
+  double triad_bytes =
+      0;  // per second: y = a + s * b over arrays far larger than any cache; 3 arrays counted
 };
 
 Ceilings measure_ceilings(kernels::Backend& backend);

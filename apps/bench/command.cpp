@@ -24,7 +24,8 @@ int run_step(Options o) {
   require_writable(o.json);
   const StepResult result = bench_step(o.step);
   if (!o.json.empty()) write_file_atomically(o.json, step_json(o.step, result));
-  if (o.json != "/dev/stdout") fmt::print("{}", step_text(o.step, result, o.launches, terminal_width(stdout)));
+  if (o.json != "/dev/stdout")
+    fmt::print("{}", step_text(o.step, result, o.launches, terminal_width(stdout)));
   return 0;
 }
 
@@ -38,19 +39,27 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
   o->step.network.model = "mlp:depth=50,width=256,act=relu";
   add_network_options(*step, o->step.network);
   step->get_option("--model")->required(false)->capture_default_str();
-  step->add_option("--optimizer", o->step.optimizer, "none, sgd (momentum 0.9, weight decay), nesterov, adam, adamw")
-      ->check(CLI::IsMember({"none", "sgd", "nesterov", "adam", "adamw"}))->type_name("NAME")->capture_default_str();
-  step->add_option("--probes", o->probes, "all: measure every tensor, and time steps with and without in turn")
-      ->check(CLI::IsMember({"none", "all"}))->type_name("none|all")->capture_default_str();
-  step->add_option("--repeat", o->step.repeat, "samples")->check(CLI::Range(1, 1000000))->type_name("N")->capture_default_str();
+  step->add_option("--optimizer", o->step.optimizer,
+                   "none, sgd (momentum 0.9, weight decay), nesterov, adam, adamw")
+      ->check(CLI::IsMember({"none", "sgd", "nesterov", "adam", "adamw"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  step->add_option("--probes", o->probes,
+                   "all: measure every tensor, and time steps with and without in turn")
+      ->check(CLI::IsMember({"none", "all"}))
+      ->type_name("none|all")
+      ->capture_default_str();
+  step->add_option("--repeat", o->step.repeat, "samples")
+      ->check(CLI::Range(1, 1000000))
+      ->type_name("N")
+      ->capture_default_str();
   step->add_flag("--launches", o->launches, "list every launch, not the slowest only");
   step->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
-  step->footer(
-      "Models:\n" + std::string(model_help()) +
-      "\nExamples:\n"
-      "  gradflow bench step --model mlp:depth=50,width=256 --batch 128\n"
-      "  gradflow bench step --probes all --data synthetic --json bench.json\n"
-      "  OMP_NUM_THREADS=1 gradflow bench step --optimizer adamw --repeat 200");
+  step->footer("Models:\n" + std::string(model_help()) +
+               "\nExamples:\n"
+               "  gradflow bench step --model mlp:depth=50,width=256 --batch 128\n"
+               "  gradflow bench step --probes all --data synthetic --json bench.json\n"
+               "  OMP_NUM_THREADS=1 gradflow bench step --optimizer adamw --repeat 200");
   step->callback([&run, o] { run = [o] { return run_step(*o); }; });
 }
 

@@ -17,7 +17,8 @@ using Clock = std::chrono::steady_clock;
 OptimizerConfig optimizer_config(const std::string& name) {
   using kernels::OptimizerKind;
   OptimizerConfig c{.learning_rate = 1e-4, .momentum = 0.9, .weight_decay = 5e-4};
-  for (const auto kind : {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw})
+  for (const auto kind :
+       {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw})
     if (name == name_of(kind)) c.kind = kind;
   return c;
 }
@@ -53,10 +54,12 @@ void summarize(Timing& t) {
 }
 
 void time_steps(Executor& executor, Stepper& stepper, const StepOptions& o, StepResult& r) {
-  // At least three steps and a fifth of a second: libraries set themselves up, clocks rise, a recording is made.
+  // At least three steps and a fifth of a second: libraries set themselves up, clocks rise, a recording is
+  // made.
   double best = stepper.seconds(1);
   const auto start = Clock::now();
-  for (int i = 0; i < 3 || Clock::now() - start < std::chrono::milliseconds(200); ++i) best = std::min(best, stepper.seconds(1));
+  for (int i = 0; i < 3 || Clock::now() - start < std::chrono::milliseconds(200); ++i)
+    best = std::min(best, stepper.seconds(1));
   // A sample lasts about 2 ms or more, so that the clock and the wait at its end do not count.
   const int steps = std::clamp(static_cast<int>(std::ceil(2e-3 / std::max(best, 1e-9))), 1, 10000);
   r.step.steps = r.step_without_probes.steps = steps;
@@ -91,7 +94,8 @@ void time_launches(Executor& executor, StepResult& r) {
     std::string group = name_of(l.kind);
     if (l.kind == LaunchKind::forward || l.kind == LaunchKind::backward)
       group = std::string(executor.graph().node(l.node).layer->type()) + " " + group;
-    r.launches.push_back({.name = executor.launch_name(l), .group = group, .launches = 1, .seconds = best[i], .cost = l.cost});
+    r.launches.push_back(
+        {.name = executor.launch_name(l), .group = group, .launches = 1, .seconds = best[i], .cost = l.cost});
     LaunchTiming& g = groups[group];
     g.launches = g.name.empty() ? 1 : g.launches + 1;
     g.name = g.group = group;
@@ -120,7 +124,8 @@ StepResult bench_step(const StepOptions& o) {
 
   StepResult r;
   const kernels::DeviceInfo& device = network.device->info();
-  r.device = device.name, r.device_model = device.model, r.libraries = device.libraries, r.precision = device.precision;
+  r.device = device.name, r.device_model = device.model, r.libraries = device.libraries,
+  r.precision = device.precision;
   r.threads = device.threads;
   r.parameters = network.model.graph.parameter_count();
   r.arena_bytes = executor.plan().arena_bytes;
@@ -132,7 +137,8 @@ StepResult bench_step(const StepOptions& o) {
   const kernels::LossResult loss = executor.take_loss();
   r.loss = loss.rows ? loss.loss_sum / static_cast<double>(loss.rows) : 0;
   r.ceilings = measure_ceilings(*network.device);
-  r.disturbance = disturbance(r.load, r.step.minimum, r.step.median, network.device->is_host() ? r.threads : 1);
+  r.disturbance =
+      disturbance(r.load, r.step.minimum, r.step.median, network.device->is_host() ? r.threads : 1);
   return r;
 }
 

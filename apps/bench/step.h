@@ -27,7 +27,7 @@ struct Timing {
 struct LaunchTiming {
   std::string name, group;  // "block07.linear backward", "linear backward"
   int launches = 1;
-  double seconds = 0;       // the best of several runs, measured singly
+  double seconds = 0;  // the best of several runs, measured singly
   Cost cost;
 };
 
@@ -37,10 +37,10 @@ struct StepResult {
   std::size_t parameters = 0, arena_bytes = 0, probes = 0;
   double loss = 0;  // after all steps; not finite means that the timing is of a broken network
   Timing step;
-  Timing step_without_probes;           // with `probes`: samples of both kinds alternate. No samples otherwise.
-  std::vector<LaunchTiming> launches;   // in order
-  std::vector<LaunchTiming> groups;     // by layer type and kind, slowest first
-  double launch_seconds = 0;            // sum over the launches
+  Timing step_without_probes;  // with `probes`: samples of both kinds alternate. No samples otherwise.
+  std::vector<LaunchTiming> launches;  // in order
+  std::vector<LaunchTiming> groups;    // by layer type and kind, slowest first
+  double launch_seconds = 0;           // sum over the launches
   Cost cost;
   Ceilings ceilings;
   MachineLoad::Report load;

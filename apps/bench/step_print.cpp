@@ -21,17 +21,20 @@ double ms(double seconds) { return 1e3 * seconds; }
 double per_second(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
 
 std::string timing_row(const char* name, const Timing& t) {
-  return fmt::format("{:<16} {:>10.3f} ms {:>10.3f} ms {:>10.3f} ms   {} x {}\n", name, ms(t.median), ms(t.minimum), ms(t.maximum),
-                     t.samples.size(), t.steps);
+  return fmt::format("{:<16} {:>10.3f} ms {:>10.3f} ms {:>10.3f} ms   {} x {}\n", name, ms(t.median),
+                     ms(t.minimum), ms(t.maximum), t.samples.size(), t.steps);
 }
 
 TextTable launch_table(const char* title, const std::vector<LaunchTiming>& rows, const StepResult& r) {
-  TextTable table({{title, true, 16}, {"count"}, {"ms"}, {"%"}, {"GFLOP/s"}, {"% of peak"}, {"GB/s"}, {"% of triad"}});
+  TextTable table(
+      {{title, true, 16}, {"count"}, {"ms"}, {"%"}, {"GFLOP/s"}, {"% of peak"}, {"GB/s"}, {"% of triad"}});
   for (const LaunchTiming& t : rows) {
     const double flops = per_second(t.cost.flops, t.seconds), bytes = per_second(t.cost.bytes, t.seconds);
     table.add({t.name, fmt::format("{}", t.launches), fmt::format("{:.3f}", ms(t.seconds)),
-               fmt::format("{:.1f}", 100 * per_second(t.seconds, r.launch_seconds)), fmt::format("{:.1f}", 1e-9 * flops),
-               fmt::format("{:.0f}", 100 * per_second(flops, r.ceilings.matmul_flops)), fmt::format("{:.1f}", 1e-9 * bytes),
+               fmt::format("{:.1f}", 100 * per_second(t.seconds, r.launch_seconds)),
+               fmt::format("{:.1f}", 1e-9 * flops),
+               fmt::format("{:.0f}", 100 * per_second(flops, r.ceilings.matmul_flops)),
+               fmt::format("{:.1f}", 1e-9 * bytes),
                fmt::format("{:.0f}", 100 * per_second(bytes, r.ceilings.triad_bytes))});
   }
   return table;
@@ -40,15 +43,23 @@ TextTable launch_table(const char* title, const std::vector<LaunchTiming>& rows,
 Json json_of(const Timing& t) {
   Json samples = Json::array();
   for (const double s : t.samples) samples.push_back(ms(s));
-  return {{"median_ms", ms(t.median)}, {"min_ms", ms(t.minimum)}, {"max_ms", ms(t.maximum)}, {"steps_per_sample", t.steps},
+  return {{"median_ms", ms(t.median)},
+          {"min_ms", ms(t.minimum)},
+          {"max_ms", ms(t.maximum)},
+          {"steps_per_sample", t.steps},
           {"samples_ms", samples}};
 }
 
 Json json_of(const std::vector<LaunchTiming>& rows) {
   Json list = Json::array();
   for (const LaunchTiming& t : rows)
-    list.push_back({{"name", t.name}, {"group", t.group}, {"launches", t.launches}, {"ms", ms(t.seconds)}, {"bytes", t.cost.bytes},
-                    {"flops", t.cost.flops}, {"gflops_per_second", 1e-9 * per_second(t.cost.flops, t.seconds)},
+    list.push_back({{"name", t.name},
+                    {"group", t.group},
+                    {"launches", t.launches},
+                    {"ms", ms(t.seconds)},
+                    {"bytes", t.cost.bytes},
+                    {"flops", t.cost.flops},
+                    {"gflops_per_second", 1e-9 * per_second(t.cost.flops, t.seconds)},
                     {"gbytes_per_second", 1e-9 * per_second(t.cost.bytes, t.seconds)}});
   return list;
 }
@@ -58,22 +69,26 @@ Json json_of(const std::vector<LaunchTiming>& rows) {
 std::string step_text(const StepOptions& o, const StepResult& r, bool all_launches, std::size_t width) {
   std::string out = fmt::format(
       "{}, {} parameters, {} {}, batch {}, {}, optimizer {}, probes {}\n{} {}, {}\ngradflow {} ({}), {}\n\n",
-      o.network.model, r.parameters, o.network.dtype, o.network.data, o.network.batch, r.precision, o.optimizer,
-      o.probes ? fmt::format("all ({})", r.probes) : "none", r.device, r.device_model, r.libraries, version(), git_revision(),
-      build_summary());
+      o.network.model, r.parameters, o.network.dtype, o.network.data, o.network.batch, r.precision,
+      o.optimizer, o.probes ? fmt::format("all ({})", r.probes) : "none", r.device, r.device_model,
+      r.libraries, version(), git_revision(), build_summary());
   out += fmt::format("{:<16} {:>13} {:>13} {:>13}   samples\n", "", "median", "min", "max");
   out += timing_row("step", r.step);
   if (o.probes) {
     out += timing_row("without probes", r.step_without_probes);
     const double plain = r.step_without_probes.median, best = r.step_without_probes.minimum;
-    out += fmt::format("probes add       {:>11.1f} %  {:>11.1f} %\n", 100 * (r.step.median / plain - 1), 100 * (r.step.minimum / best - 1));
+    out += fmt::format("probes add       {:>11.1f} %  {:>11.1f} %\n", 100 * (r.step.median / plain - 1),
+                       100 * (r.step.minimum / best - 1));
   }
   if (!r.disturbance.empty()) out += fmt::format("note: {}\n", r.disturbance);
-  if (!std::isfinite(r.loss)) out += "note: the loss is not finite, so this network did not train: its timing may mislead\n";
-  out += fmt::format("\n{:.3f} GFLOP a step: {:.1f} GFLOP/s; {} moved: {:.1f} GB/s (by the median)\n", 1e-9 * r.cost.flops,
-                     1e-9 * per_second(r.cost.flops, r.step.median), bytes_text(r.cost.bytes), 1e-9 * per_second(r.cost.bytes, r.step.median));
-  out += fmt::format("measured here: matrix product {:.1f} GFLOP/s, triad {:.1f} GB/s (data in cache can be faster)\n\n",
-                     1e-9 * r.ceilings.matmul_flops, 1e-9 * r.ceilings.triad_bytes);
+  if (!std::isfinite(r.loss))
+    out += "note: the loss is not finite, so this network did not train: its timing may mislead\n";
+  out += fmt::format("\n{:.3f} GFLOP a step: {:.1f} GFLOP/s; {} moved: {:.1f} GB/s (by the median)\n",
+                     1e-9 * r.cost.flops, 1e-9 * per_second(r.cost.flops, r.step.median),
+                     bytes_text(r.cost.bytes), 1e-9 * per_second(r.cost.bytes, r.step.median));
+  out += fmt::format(
+      "measured here: matrix product {:.1f} GFLOP/s, triad {:.1f} GB/s (data in cache can be faster)\n\n",
+      1e-9 * r.ceilings.matmul_flops, 1e-9 * r.ceilings.triad_bytes);
   out += launch_table("by kind", r.groups, r).text(width);
   out += fmt::format("\nLaunches run singly sum to {:.3f} ms.\n\n", ms(r.launch_seconds));
   std::vector<LaunchTiming> rows = r.launches;
@@ -81,16 +96,18 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
     std::ranges::stable_sort(rows, std::greater(), &LaunchTiming::seconds);
     rows.resize(std::min<std::size_t>(rows.size(), 8));
   }
-  return out + launch_table(all_launches ? "by launch" : "slowest launches (--launches: all)", rows, r).text(width);
+  return out +
+         launch_table(all_launches ? "by launch" : "slowest launches (--launches: all)", rows, r).text(width);
 }
 
 std::string step_json(const StepOptions& o, const StepResult& r) {
   Json j = {{"schema", "gradflow-bench/1"}};
-  j["context"] = {{"version", version()}, {"git_revision", git_revision()}, {"build", build_summary()}, {"device", r.device},
-                  {"device_model", r.device_model}, {"libraries", r.libraries}, {"precision", r.precision}, {"threads", r.threads},
-                  {"model", o.network.model}, {"data", o.network.data}, {"batch", o.network.batch}, {"seed", o.network.seed},
-                  {"dtype", o.network.dtype}, {"optimizer", o.optimizer}, {"probes", r.probes}, {"parameters", r.parameters},
-                  {"arena_bytes", r.arena_bytes}};
+  j["context"] = {{"version", version()},       {"git_revision", git_revision()}, {"build", build_summary()},
+                  {"device", r.device},         {"device_model", r.device_model}, {"libraries", r.libraries},
+                  {"precision", r.precision},   {"threads", r.threads},           {"model", o.network.model},
+                  {"data", o.network.data},     {"batch", o.network.batch},       {"seed", o.network.seed},
+                  {"dtype", o.network.dtype},   {"optimizer", o.optimizer},       {"probes", r.probes},
+                  {"parameters", r.parameters}, {"arena_bytes", r.arena_bytes}};
   j.update(json_of(r.step));
   j["flops"] = r.cost.flops;
   j["bytes"] = r.cost.bytes;
@@ -100,9 +117,12 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
     j["step_without_probes"] = json_of(r.step_without_probes);
     j["probe_overhead"] = r.step.median / r.step_without_probes.median - 1;
   }
-  j["ceilings"] = {{"matmul_gflops_per_second", 1e-9 * r.ceilings.matmul_flops}, {"triad_gbytes_per_second", 1e-9 * r.ceilings.triad_bytes}};
-  j["load"] = {{"wall_seconds", r.load.wall_seconds}, {"our_cores", r.load.our_cores},
-               {"other_cores", r.load.other_cores ? Json(*r.load.other_cores) : Json()}, {"preempted", r.load.preempted},
+  j["ceilings"] = {{"matmul_gflops_per_second", 1e-9 * r.ceilings.matmul_flops},
+                   {"triad_gbytes_per_second", 1e-9 * r.ceilings.triad_bytes}};
+  j["load"] = {{"wall_seconds", r.load.wall_seconds},
+               {"our_cores", r.load.our_cores},
+               {"other_cores", r.load.other_cores ? Json(*r.load.other_cores) : Json()},
+               {"preempted", r.load.preempted},
                {"disturbance", r.disturbance}};
   j["groups"] = json_of(r.groups);
   j["launches"] = json_of(r.launches);

@@ -15,20 +15,33 @@ std::string seed_fault(const std::string& text) {
   std::uint64_t seed = 0;
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, seed);
-  return error == std::errc() && stop == end ? "" : quote(text) + " is not a whole number from 0 to 18446744073709551615";
+  return error == std::errc() && stop == end
+             ? ""
+             : quote(text) + " is not a whole number from 0 to 18446744073709551615";
 }
 
 void add_network_options(CLI::App& command, NetworkOptions& o) {
-  command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")->required()->type_name("SPEC");
+  command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")
+      ->required()
+      ->type_name("SPEC");
   command.add_option("--data", o.data, "fashion-mnist, mnist:DIR, idx:DIR or synthetic[:...]")
-      ->type_name("SPEC")->capture_default_str();
+      ->type_name("SPEC")
+      ->capture_default_str();
   command.add_option("--batch", o.batch, "samples of a step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))->type_name("N")->capture_default_str();
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->type_name("N")
+      ->capture_default_str();
   command.add_option("--seed", o.seed, "of weights and batch order")
-      ->check(seed_fault)->type_name("N")->capture_default_str();
-  command.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
+      ->check(seed_fault)
+      ->type_name("N")
+      ->capture_default_str();
+  command.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")
+      ->type_name("D")
+      ->capture_default_str();
   command.add_option("--dtype", o.dtype, "f32, or f64 (cpu only)")
-      ->check(CLI::IsMember({"f32", "f64"}))->type_name("T")->capture_default_str();
+      ->check(CLI::IsMember({"f32", "f64"}))
+      ->type_name("T")
+      ->capture_default_str();
 }
 
 Network open_network(const NetworkOptions& o) {
@@ -38,8 +51,10 @@ Network open_network(const NetworkOptions& o) {
   n.data = load_dataset(o.data);
   BatchOrder(n.data.train.count(), static_cast<std::size_t>(o.batch), o.seed);  // throws if they do not fit
   n.device = open_device(o.device);
-  n.model = build_model(spec, {.batch = o.batch, .features = static_cast<std::int64_t>(n.data.shape.features()),
-                               .classes = n.data.classes, .dtype = o.dtype == "f64" ? DType::f64 : DType::f32});
+  n.model = build_model(spec, {.batch = o.batch,
+                               .features = static_cast<std::int64_t>(n.data.shape.features()),
+                               .classes = n.data.classes,
+                               .dtype = o.dtype == "f64" ? DType::f64 : DType::f32});
   n.parameters = std::make_unique<ParameterStore>(*n.device, n.model.graph);
   n.parameters->initialize(spec.mlp.initializer, o.seed);
   n.feed = std::make_unique<Feed>(*n.device, n.data, n.data.train);

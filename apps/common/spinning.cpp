@@ -9,8 +9,9 @@ namespace gradflow::app {
 namespace {
 
 constexpr const char* kSpinVariable = "GOMP_SPINCOUNT";
-// About 30 microseconds: longer than the serial gaps inside a step. With two other busy processes on two cores a step of
-// 15 ms took 0.1 s with 1000, 0.3 s with 5000 and above 1 s with 30000; 300000 is the library's default.
+// About 30 microseconds: longer than the serial gaps inside a step. With two other busy processes on two
+// cores a step of 15 ms took 0.1 s with 1000, 0.3 s with 5000 and above 1 s with 30000; 300000 is the
+// library's default.
 constexpr const char* kSpinCount = "1000";
 
 }  // namespace

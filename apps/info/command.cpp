@@ -50,12 +50,13 @@ Facts gather() {
 }
 
 nlohmann::ordered_json json_of(const kernels::DeviceInfo& d) {
-  return {{"name", d.name}, {"model", d.model}, {"memory_bytes", d.memory_bytes}, {"threads", d.threads},
-          {"libraries", d.libraries}, {"precision", d.precision}};
+  return {{"name", d.name},       {"model", d.model},         {"memory_bytes", d.memory_bytes},
+          {"threads", d.threads}, {"libraries", d.libraries}, {"precision", d.precision}};
 }
 
 void print_json(const Facts& f) {
-  nlohmann::ordered_json j = {{"version", version()}, {"git_revision", git_revision()}, {"build", build_summary()}};
+  nlohmann::ordered_json j = {
+      {"version", version()}, {"git_revision", git_revision()}, {"build", build_summary()}};
   j["devices"].push_back(json_of(f.cpu));
   j["devices"].back()["instruction_sets"] = instruction_sets();
   for (const auto& d : f.cuda) j["devices"].push_back(json_of(d));
@@ -65,8 +66,8 @@ void print_json(const Facts& f) {
 }
 
 void print_device(const kernels::DeviceInfo& d, std::string_view more) {
-  fmt::print("{:<9} {}\n          {}{}, {} of memory\n          {}\n          {}\n", d.name, d.model, d.threads, more,
-             bytes_text(static_cast<double>(d.memory_bytes)), d.libraries, d.precision);
+  fmt::print("{:<9} {}\n          {}{}, {} of memory\n          {}\n          {}\n", d.name, d.model,
+             d.threads, more, bytes_text(static_cast<double>(d.memory_bytes)), d.libraries, d.precision);
 }
 
 void print_text(const Facts& f) {

@@ -22,8 +22,11 @@ struct Options {
 };
 
 Metadata metadata_of(const Options& o, const Measurement& m) {
-  return {{"model", o.network.model}, {"data", o.network.data}, {"batch", fmt::format("{}", o.network.batch)},
-          {"seed", fmt::format("{}", o.network.seed)}, {"loss", fmt::format("{}", m.loss)},
+  return {{"model", o.network.model},
+          {"data", o.network.data},
+          {"batch", fmt::format("{}", o.network.batch)},
+          {"seed", fmt::format("{}", o.network.seed)},
+          {"loss", fmt::format("{}", m.loss)},
           {"gradflow", fmt::format("{} {}", version(), git_revision())}};
 }
 
@@ -41,20 +44,26 @@ int run_measure(const Options& o) {
   if (!o.tensors.empty()) save_tensors(o.tensors, executor, *network.parameters, metadata_of(o, m));
   if (!o.json.empty()) write_file_atomically(o.json, measurement_json(m, o.network, network));
   if (o.json == "/dev/stdout" || o.tensors == "/dev/stdout") return 0;
-  fmt::print("{}, {} parameters\n{}, batch {}, seed {}, {} on {}\nloss {:.6g}, accuracy {:.1f} % before any training\n\n{}",
-             o.network.model, network.model.graph.parameter_count(), o.network.data, o.network.batch, o.network.seed, o.network.dtype,
-             network.device->info().model, m.loss, 100 * m.accuracy, measurement_tables(m, terminal_width(stdout)));
+  fmt::print(
+      "{}, {} parameters\n{}, batch {}, seed {}, {} on {}\nloss {:.6g}, accuracy {:.1f} % before any "
+      "training\n\n{}",
+      o.network.model, network.model.graph.parameter_count(), o.network.data, o.network.batch, o.network.seed,
+      o.network.dtype, network.device->info().model, m.loss, 100 * m.accuracy,
+      measurement_tables(m, terminal_width(stdout)));
   return 0;
 }
 
 }  // namespace
 
 void add_measure(CLI::App& app, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand("measure", "one forward and backward at initialization, tensor by tensor");
+  CLI::App* command =
+      app.add_subcommand("measure", "one forward and backward at initialization, tensor by tensor");
   const auto o = std::make_shared<Options>();
   add_network_options(*command, o->network);
   command->add_option("--json", o->json, "write all statistics as JSON")->type_name("FILE");
-  command->add_option("--save-tensors", o->tensors, "write batch, parameters, activations, gradients (safetensors)")
+  command
+      ->add_option("--save-tensors", o->tensors,
+                   "write batch, parameters, activations, gradients (safetensors)")
       ->type_name("FILE");
   command->footer(
       "Models:\n" + std::string(model_help()) +

@@ -10,7 +10,8 @@ std::vector<ProbeRequest> measuring_probes(const Model& model) {
     r.exponents = true;
     if (r.target != ProbeTarget::value) continue;
     const NodeId producer = model.graph.value(r.id).producer;
-    r.alive = producer != kNobody && model.graph.node(producer).layer->fused_stats().output_op == PointwiseId::relu;
+    r.alive =
+        producer != kNobody && model.graph.node(producer).layer->fused_stats().output_op == PointwiseId::relu;
   }
   return probes;
 }

@@ -26,14 +26,16 @@ std::string range_text(const TensorReading& t) {
 }
 
 // outputs: what the layers computed, where saturation has a meaning.
-void append_table(std::string& out, const char* title, const std::vector<TensorReading>& tensors, bool outputs, std::size_t width) {
+void append_table(std::string& out, const char* title, const std::vector<TensorReading>& tensors,
+                  bool outputs, std::size_t width) {
   bool saturated = false, dead = false, nonfinite = false;
   for (const TensorReading& t : tensors) {
     saturated |= outputs && (t.layer == "sigmoid" || t.layer == "tanh");
     dead |= t.dead.has_value();
     nonfinite |= t.stats.nonfinite > 0;
   }
-  std::vector<TableColumn> columns = {{title, true, 16}, {"norm"}, {"mean"}, {"std"}, {"max"}, {"zero%"}, {"denorm%"}};
+  std::vector<TableColumn> columns = {{title, true, 16}, {"norm"},  {"mean"},   {"std"},
+                                      {"max"},           {"zero%"}, {"denorm%"}};
   if (nonfinite) columns.push_back({"NaN/inf%"});
   if (saturated) columns.push_back({"saturated%"});
   if (dead) columns.push_back({"dead%"});
@@ -41,10 +43,16 @@ void append_table(std::string& out, const char* title, const std::vector<TensorR
   TextTable table(columns);
   for (const TensorReading& t : tensors) {
     const Stats& s = t.stats;
-    std::vector<std::string> cells = {t.name, scientific(s.norm()), scientific(s.mean()), scientific(s.standard_deviation()),
-                                      scientific(s.max_abs()), percent_of(s, s.zeros), percent_of(s, s.denormals)};
+    std::vector<std::string> cells = {t.name,
+                                      scientific(s.norm()),
+                                      scientific(s.mean()),
+                                      scientific(s.standard_deviation()),
+                                      scientific(s.max_abs()),
+                                      percent_of(s, s.zeros),
+                                      percent_of(s, s.denormals)};
     if (nonfinite) cells.push_back(percent_of(s, s.nonfinite));
-    if (saturated) cells.push_back(t.layer == "sigmoid" || t.layer == "tanh" ? percent_of(s, s.saturated) : "");
+    if (saturated)
+      cells.push_back(t.layer == "sigmoid" || t.layer == "tanh" ? percent_of(s, s.saturated) : "");
     if (dead) cells.push_back(t.dead ? fmt::format("{:.1f}", 100 * *t.dead) : "");
     cells.push_back(range_text(t));
     table.add(std::move(cells));
@@ -58,9 +66,18 @@ Json json_of(const std::vector<TensorReading>& tensors) {
     const Stats& s = t.stats;
     Json shape = Json::array();
     for (std::size_t i = 0; i < t.shape.rank(); ++i) shape.push_back(t.shape[i]);
-    Json j = {{"name", t.name}, {"layer", t.layer}, {"shape", shape}, {"count", s.count}, {"norm", s.norm()}, {"mean", s.mean()},
-              {"std", s.standard_deviation()}, {"max", s.max_abs()}, {"zeros", s.zeros}, {"denormals", s.denormals},
-              {"nonfinite", s.nonfinite}, {"saturated", s.saturated}};
+    Json j = {{"name", t.name},
+              {"layer", t.layer},
+              {"shape", shape},
+              {"count", s.count},
+              {"norm", s.norm()},
+              {"mean", s.mean()},
+              {"std", s.standard_deviation()},
+              {"max", s.max_abs()},
+              {"zeros", s.zeros},
+              {"denormals", s.denormals},
+              {"nonfinite", s.nonfinite},
+              {"saturated", s.saturated}};
     if (t.dead) j["dead"] = *t.dead;
     const auto range = exponent_range(t.exponents);
     j["first_exponent"] = range ? Json(range->low) : Json();
@@ -80,19 +97,33 @@ std::string measurement_tables(const Measurement& m, std::size_t width) {
   append_table(out, "gradient of", m.activation_gradients, false, width);
   append_table(out, "parameter", m.parameters, false, width);
   append_table(out, "gradient of", m.parameter_gradients, false, width);
-  out += "max: of the absolute values. exponents: floor(log2|x|) of the smallest and largest element that is not zero.\n";
+  out +=
+      "max: of the absolute values. exponents: floor(log2|x|) of the smallest and largest element that is "
+      "not zero.\n";
   return out;
 }
 
 std::string measurement_json(const Measurement& m, const NetworkOptions& o, const Network& n) {
   const kernels::DeviceInfo& device = n.device->info();
-  return json_text({{"schema", "gradflow-measure/1"}, {"version", version()}, {"git_revision", git_revision()},
-                    {"model", o.model}, {"data", o.data}, {"batch", o.batch}, {"seed", o.seed}, {"dtype", o.dtype},
-                    {"device", device.name}, {"device_model", device.model}, {"libraries", device.libraries},
-                    {"precision", device.precision}, {"parameter_count", n.model.graph.parameter_count()},
-                    {"loss", m.loss}, {"accuracy", m.accuracy},
-                    {"activations", json_of(m.activations)}, {"activation_gradients", json_of(m.activation_gradients)},
-                    {"parameters", json_of(m.parameters)}, {"parameter_gradients", json_of(m.parameter_gradients)}});
+  return json_text({{"schema", "gradflow-measure/1"},
+                    {"version", version()},
+                    {"git_revision", git_revision()},
+                    {"model", o.model},
+                    {"data", o.data},
+                    {"batch", o.batch},
+                    {"seed", o.seed},
+                    {"dtype", o.dtype},
+                    {"device", device.name},
+                    {"device_model", device.model},
+                    {"libraries", device.libraries},
+                    {"precision", device.precision},
+                    {"parameter_count", n.model.graph.parameter_count()},
+                    {"loss", m.loss},
+                    {"accuracy", m.accuracy},
+                    {"activations", json_of(m.activations)},
+                    {"activation_gradients", json_of(m.activation_gradients)},
+                    {"parameters", json_of(m.parameters)},
+                    {"parameter_gradients", json_of(m.parameter_gradients)}});
 }
 
 }  // namespace gradflow::app

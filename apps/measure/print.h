@@ -9,8 +9,9 @@ namespace gradflow::app {
 
 std::string measurement_tables(const Measurement& m, std::size_t width);
 
-// Object "gradflow-measure/1": settings, loss, and four lists of tensors, each with norm, mean, std, max, counts of
-// zeros, denormals, nonfinite and saturated elements, `dead` for ReLU, and the exponent counts from `first_exponent`.
+// Object "gradflow-measure/1": settings, loss, and four lists of tensors, each with norm, mean, std, max,
+// counts of zeros, denormals, nonfinite and saturated elements, `dead` for ReLU, and the exponent counts from
+// `first_exponent`.
 std::string measurement_json(const Measurement& m, const NetworkOptions& options, const Network& network);
 
 }  // namespace gradflow::app

@@ -30,8 +30,10 @@ class Collection {
     if (!t) return;  // a gradient that nobody computes
     copies_.push_back(std::make_unique<std::byte[]>(t.bytes()));
     backend_.copy_out(copies_.back().get(), t.data, t.bytes());
-    TensorToStore out{.name = std::move(name), .type = stored_type(t.dtype()), .shape = {}, .data = copies_.back().get()};
-    for (std::size_t i = 0; i < t.shape().rank(); ++i) out.shape.push_back(static_cast<std::uint64_t>(t.shape()[i]));
+    TensorToStore out{
+        .name = std::move(name), .type = stored_type(t.dtype()), .shape = {}, .data = copies_.back().get()};
+    for (std::size_t i = 0; i < t.shape().rank(); ++i)
+      out.shape.push_back(static_cast<std::uint64_t>(t.shape()[i]));
     tensors_.push_back(std::move(out));
   }
 
@@ -57,7 +59,8 @@ void save_tensors(const std::string& file, const Executor& executor, const Param
     const Value& value = graph.values()[v];
     const bool input = value.producer == kNobody;
     all.add(input ? value.name : "activation/" + value.name, executor.value(static_cast<ValueId>(v)));
-    all.add(fmt::format("grad/{}{}", input ? "" : "activation/", value.name), executor.gradient(static_cast<ValueId>(v)));
+    all.add(fmt::format("grad/{}{}", input ? "" : "activation/", value.name),
+            executor.gradient(static_cast<ValueId>(v)));
   }
   write_safetensors(file, all.tensors(), metadata);
 }

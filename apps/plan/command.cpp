@@ -31,44 +31,62 @@ int run_plan(const Options& o) {
     shape.classes = data.classes;
   }
   const auto device = open_device(o.device);
-  PlannedStep step{.model = build_model(spec, shape), .batch = o.batch, .device = device->info().name, .options = {}, .plan = {}, .operands = {}};
+  PlannedStep step{.model = build_model(spec, shape),
+                   .batch = o.batch,
+                   .device = device->info().name,
+                   .options = {},
+                   .plan = {},
+                   .operands = {}};
   step.options.training = !o.inference;
   step.options.reuse = !o.no_reuse;
   // As the executor does with an optimizer on this device.
-  if (!o.inference) step.options.update = device->is_host() ? UpdatePlacement::immediate : UpdatePlacement::at_end;
-  if (o.probes == "all") step.options.probes = all_scalar_probes(step.model.graph, !o.inference, !o.inference);
+  if (!o.inference)
+    step.options.update = device->is_host() ? UpdatePlacement::immediate : UpdatePlacement::at_end;
+  if (o.probes == "all")
+    step.options.probes = all_scalar_probes(step.model.graph, !o.inference, !o.inference);
   step.plan = make_plan(step.model.graph, step.options, *device);
   step.operands = operands_of(step.model.graph, step.plan, step.options.probes);
 
   if (!o.json.empty()) write_file_atomically(o.json, plan_json(step));
   if (!o.dot.empty()) write_file_atomically(o.dot, plan_dot(step));
-  if (o.json != "/dev/stdout" && o.dot != "/dev/stdout") fmt::print("{}", plan_table(step, terminal_width(stdout)));
+  if (o.json != "/dev/stdout" && o.dot != "/dev/stdout")
+    fmt::print("{}", plan_table(step, terminal_width(stdout)));
   return 0;
 }
 
 }  // namespace
 
 void add_plan(CLI::App& app, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand("plan", "the planned step: every launch, its bytes, FLOP and memory");
+  CLI::App* command =
+      app.add_subcommand("plan", "the planned step: every launch, its bytes, FLOP and memory");
   const auto o = std::make_shared<Options>();
-  command->add_option("--model", o->model, "network, e.g. mlp:depth=50,act=tanh (below)")->required()->type_name("SPEC");
-  command->add_option("--data", o->data, "decides input size and classes; without it 784 and 10")->type_name("SPEC");
+  command->add_option("--model", o->model, "network, e.g. mlp:depth=50,act=tanh (below)")
+      ->required()
+      ->type_name("SPEC");
+  command->add_option("--data", o->data, "decides input size and classes; without it 784 and 10")
+      ->type_name("SPEC");
   command->add_option("--batch", o->batch, "samples of a step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))->type_name("N")->capture_default_str();
-  command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")
+      ->type_name("D")
+      ->capture_default_str();
   command->add_option("--probes", o->probes, "none, or all scalar statistics of every tensor")
-      ->check(CLI::IsMember({"none", "all"}))->type_name("none|all")->capture_default_str();
+      ->check(CLI::IsMember({"none", "all"}))
+      ->type_name("none|all")
+      ->capture_default_str();
   command->add_flag("--inference", o->inference, "plan a forward pass alone");
   command->add_flag("--no-reuse", o->no_reuse, "give every tensor memory of its own");
-  command->add_option("--json", o->json, "also write the plan as JSON (docs/PLAN_SCHEMA.md)")->type_name("FILE");
+  command->add_option("--json", o->json, "also write the plan as JSON (docs/PLAN_SCHEMA.md)")
+      ->type_name("FILE");
   command->add_option("--dot", o->dot, "also write it as a graph for graphviz")->type_name("FILE");
-  command->footer(
-      "Models:\n" + std::string(model_help()) +
-      "\nExamples:\n"
-      "  gradflow plan --model mlp:depth=50,width=256\n"
-      "  gradflow plan --model mlp:depth=20,skip=on,norm=bn --batch 64 | less\n"
-      "  gradflow plan --model mlp:depth=6 --dot step.dot && dot -Tsvg step.dot > step.svg\n"
-      "  gradflow plan --model mlp --json /dev/stdout | python3 -m json.tool");
+  command->footer("Models:\n" + std::string(model_help()) +
+                  "\nExamples:\n"
+                  "  gradflow plan --model mlp:depth=50,width=256\n"
+                  "  gradflow plan --model mlp:depth=20,skip=on,norm=bn --batch 64 | less\n"
+                  "  gradflow plan --model mlp:depth=6 --dot step.dot && dot -Tsvg step.dot > step.svg\n"
+                  "  gradflow plan --model mlp --json /dev/stdout | python3 -m json.tool");
   command->callback([&run, o] { run = [o] { return run_plan(*o); }; });
 }
 

@@ -43,10 +43,12 @@ class Collector {
     const Node& node = graph_.node(n);
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       put(o.reads, "dy", plan_.gradient_buffer[at(node.outputs[i])]);
-      if (node.inference.backward_reads_output.contains(i)) put(o.reads, "y", plan_.value_buffer[at(node.outputs[i])]);
+      if (node.inference.backward_reads_output.contains(i))
+        put(o.reads, "y", plan_.value_buffer[at(node.outputs[i])]);
     }
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      if (node.inference.backward_reads_input.contains(i)) put(o.reads, "x", plan_.value_buffer[at(node.inputs[i])]);
+      if (node.inference.backward_reads_input.contains(i))
+        put(o.reads, "x", plan_.value_buffer[at(node.inputs[i])]);
       const GradMode mode = plan_.modes[at(n)][i];
       const int dx = plan_.gradient_buffer[at(node.inputs[i])];
       if (mode == GradMode::accumulate) put(o.reads, "dx", dx);
@@ -59,7 +61,8 @@ class Collector {
 
   void update(NodeId n, LaunchOperands& o) const {
     const auto all_of = [&](NodeId m) {
-      for (const ParameterId p : graph_.node(m).parameters) put(o.reads, "dw", plan_.parameter_gradient_buffer[at(p)]);
+      for (const ParameterId p : graph_.node(m).parameters)
+        put(o.reads, "dw", plan_.parameter_gradient_buffer[at(p)]);
     };
     if (n != kNobody) return all_of(n);
     for (NodeId m = 0; m < static_cast<NodeId>(graph_.nodes().size()); ++m) all_of(m);
@@ -70,7 +73,8 @@ class Collector {
     const int snapshot = plan_.snapshot_buffer[at(launch.probe)];
     if (r.target == ProbeTarget::value) put(o.reads, "y", plan_.value_buffer[at(r.id)]);
     if (r.target == ProbeTarget::gradient) put(o.reads, "dy", plan_.gradient_buffer[at(r.id)]);
-    if (r.target == ProbeTarget::parameter_gradient) put(o.reads, "dw", plan_.parameter_gradient_buffer[at(r.id)]);
+    if (r.target == ProbeTarget::parameter_gradient)
+      put(o.reads, "dw", plan_.parameter_gradient_buffer[at(r.id)]);
     if (launch.kind == LaunchKind::snapshot) put(o.writes, "snapshot", snapshot);
     if (launch.kind == LaunchKind::split) put(o.reads, "snapshot", snapshot);
   }
@@ -78,7 +82,8 @@ class Collector {
 
 }  // namespace
 
-std::vector<LaunchOperands> operands_of(const Graph& graph, const Plan& plan, std::span<const ProbeRequest> probes) {
+std::vector<LaunchOperands> operands_of(const Graph& graph, const Plan& plan,
+                                        std::span<const ProbeRequest> probes) {
   const Collector collector(graph, plan, probes);
   std::vector<LaunchOperands> all;
   for (const Launch& launch : plan.launches) all.push_back(collector.collect(launch));
@@ -89,7 +94,8 @@ std::string subject_of(const Launch& launch, const Graph& graph, std::span<const
   if (launch.probe != kNobody) {
     const ProbeRequest& r = probes[at(launch.probe)];
     const bool on_value = r.target == ProbeTarget::value || r.target == ProbeTarget::gradient;
-    return fmt::format("{} of {}", name_of(r.target), on_value ? graph.value(r.id).name : graph.parameter(r.id).name);
+    return fmt::format("{} of {}", name_of(r.target),
+                       on_value ? graph.value(r.id).name : graph.parameter(r.id).name);
   }
   return launch.node == kNobody ? "all parameters" : graph.node(launch.node).name;
 }

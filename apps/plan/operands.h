@@ -19,7 +19,8 @@ struct LaunchOperands {
 };
 
 // One entry per launch. Parameters, states and moments lie outside the arena and are left out.
-std::vector<LaunchOperands> operands_of(const Graph& graph, const Plan& plan, std::span<const ProbeRequest> probes);
+std::vector<LaunchOperands> operands_of(const Graph& graph, const Plan& plan,
+                                        std::span<const ProbeRequest> probes);
 
 // "block07.relu", or what a probe looks at, or "all parameters"
 std::string subject_of(const Launch& launch, const Graph& graph, std::span<const ProbeRequest> probes);

@@ -1,16 +1,18 @@
 // Packing of lifetimes: nothing that lives together overlaps, and little is wasted.
+#include "gradflow/engine/arena.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <random>
 #include <vector>
 
-#include "gradflow/engine/arena.h"
-
 namespace gradflow {
 namespace {
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
 
 TEST(Arena, NothingIsNothing) {
   EXPECT_EQ(pack({}), 0u);
@@ -53,7 +55,8 @@ TEST(Arena, RandomLivesNeverOverlapAndWasteLittle) {
       for (std::size_t j = 0; j < i; ++j) {
         const Lifetime& b = lives[j];
         const bool together = a.begin <= b.end && b.begin <= a.end && a.bytes && b.bytes;
-        EXPECT_FALSE(together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) << "round " << round;
+        EXPECT_FALSE(together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
+            << "round " << round;
       }
     }
     EXPECT_GE(size, largest);

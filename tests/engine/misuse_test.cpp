@@ -45,7 +45,8 @@ TEST_F(Misuse, NamesOfAGraph) {
   expect_error([&] { g.input("in", kFour); }, "already has a 'in'");
   expect_error([&] { g.add<InPlaceTanh>("in", {in}); }, "names are unique");
   expect_error([&] { g.add<InPlaceTanh>("", {in}); }, "no name");
-  expect_error([&] { g.add<Refusing>("middle", {in}); }, "layer 'middle' (refusing): does not like its input");
+  expect_error([&] { g.add<Refusing>("middle", {in}); },
+               "layer 'middle' (refusing): does not like its input");
   g.add<InPlaceTanh>("middle", {in});  // the failed attempt left nothing behind
   EXPECT_EQ(g.nodes().size(), 1u);
   expect_error([&] { (void)g.find_value("midle"); }, "nearest is 'middle'");
@@ -81,7 +82,8 @@ TEST_F(Misuse, PlansThatCannotTrain) {
   expect_error([&] { plan(twice); }, "'both' reads 'sine' twice");
 
   const Graph g = small_graph();
-  expect_error([&] { plan(g, {.input_gradients = {g.find_value("sine")}}); }, "'sine' is not an input of the graph");
+  expect_error([&] { plan(g, {.input_gradients = {g.find_value("sine")}}); },
+               "'sine' is not an input of the graph");
 }
 
 TEST_F(Misuse, ProbesThatCannotRun) {
@@ -98,14 +100,17 @@ TEST_F(Misuse, ProbesThatCannotRun) {
   refused({.target = ProbeTarget::gradient, .id = sine}, "has no gradient", {.training = false});
   refused({.target = ProbeTarget::parameter_gradient, .id = 0}, "forward only", {.training = false});
   refused({.target = ProbeTarget::update, .id = 0}, "no optimizer");
-  refused({.target = ProbeTarget::update, .id = 0, .exponents = true}, "scalars only", {.update = UpdatePlacement::immediate});
+  refused({.target = ProbeTarget::update, .id = 0, .exponents = true}, "scalars only",
+          {.update = UpdatePlacement::immediate});
   refused({.target = ProbeTarget::gradient, .id = sine, .alive = true}, "only a value");
   refused({.target = ProbeTarget::gradient, .id = sine, .split = true}, "several consumers");
 
   Graph labeled(DType::f64);
   labeled.input("in", kFour);
   const ValueId labels = labeled.input("labels", {{4}, DType::i32});
-  expect_error([&] { plan(labeled, {.training = false, .probes = {{.target = ProbeTarget::value, .id = labels}}}); }, "no floating-point numbers");
+  expect_error(
+      [&] { plan(labeled, {.training = false, .probes = {{.target = ProbeTarget::value, .id = labels}}}); },
+      "no floating-point numbers");
 }
 
 TEST_F(Misuse, AsksForTheSameTwice) {
@@ -126,7 +131,8 @@ TEST_F(Misuse, AsksForTheSameTwice) {
   const auto readings = e.read_probes();
   for (std::size_t i = 0; i < 4; ++i) {
     EXPECT_EQ(readings[i].stats.count, 4u) << "request " << i;
-    EXPECT_EQ(readings[i + 4].stats.count, 4u) << "the second request of kind " << i << " is as good as the first";
+    EXPECT_EQ(readings[i + 4].stats.count, 4u)
+        << "the second request of kind " << i << " is as good as the first";
     EXPECT_EQ(readings[i].stats.sum_squares, readings[i + 4].stats.sum_squares);
   }
   options.probes.assign(2, {.target = ProbeTarget::update, .id = 0});
@@ -146,7 +152,8 @@ TEST_F(Misuse, ExecutorsOfOtherNetworks) {
   expect_error([&] { Executor(renamed, parameters); }, "'sine.w' [4] here, 'cosine.w' [4] there");
   Graph none(DType::f64);
   none.add<InPlaceTanh>("tanh", {none.input("in", kFour)});
-  expect_error([&] { Executor(none, parameters, nullptr, {.training = false}); }, "1 parameters and 0 states here, 0 and 0 there");
+  expect_error([&] { Executor(none, parameters, nullptr, {.training = false}); },
+               "1 parameters and 0 states here, 0 and 0 there");
   Graph narrow(DType::f32);
   expect_error([&] { Executor(narrow, parameters, nullptr, {.training = false}); }, "f64 here, f32 there");
 }
@@ -170,7 +177,9 @@ TEST_F(Misuse, OptimizerSettings) {
   const Graph g = small_graph();
   ParameterStore parameters(*device_, g);
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const auto refused = [&](OptimizerConfig c, const std::string& why) { expect_error([&] { Optimizer(parameters, c); }, why); };
+  const auto refused = [&](OptimizerConfig c, const std::string& why) {
+    expect_error([&] { Optimizer(parameters, c); }, why);
+  };
   refused({.learning_rate = -0.1}, "learning rate -0.1");
   refused({.learning_rate = nan}, "learning rate nan");
   refused({.momentum = 1}, "momentum 1");

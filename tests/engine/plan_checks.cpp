@@ -13,7 +13,9 @@ namespace {
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
 
 class Replay {
  public:
@@ -45,7 +47,9 @@ class Replay {
   void fault(fmt::format_string<Args...> text, Args&&... args) {
     faults_.push_back(fmt::format("launch {}: {}", now_, fmt::format(text, std::forward<Args>(args)...)));
   }
-  std::string name(int b) const { return fmt::format("{} '{}'", name_of(plan_.buffers[at(b)].role), plan_.buffers[at(b)].name); }
+  std::string name(int b) const {
+    return fmt::format("{} '{}'", name_of(plan_.buffers[at(b)].role), plan_.buffers[at(b)].name);
+  }
   bool overlap(int a, int b) const {
     const Buffer &x = plan_.buffers[at(a)], &y = plan_.buffers[at(b)];
     return x.bytes && y.bytes && x.offset < y.offset + y.bytes && y.offset < x.offset + x.bytes;
@@ -59,33 +63,41 @@ class Replay {
   void write(int b) {
     if (b == kNobody) return fault("writes a tensor that has no memory");
     for (std::size_t other = 0; other < intact_.size(); ++other)
-      if (static_cast<int>(other) != b && intact_[other] && overlap(static_cast<int>(other), b)) intact_[other] = false;
+      if (static_cast<int>(other) != b && intact_[other] && overlap(static_cast<int>(other), b))
+        intact_[other] = false;
     intact_[at(b)] = true;
     written_now_.push_back(b);
   }
 
   void launch(const Launch& l) {
     read_now_.clear(), written_now_.clear(), in_place_.clear();
-    if (l.kind == LaunchKind::forward) forward(l.node);
-    else if (l.kind == LaunchKind::backward) backward(l.node);
-    else if (l.kind == LaunchKind::update) update(l.node);
-    else probe(l);
+    if (l.kind == LaunchKind::forward)
+      forward(l.node);
+    else if (l.kind == LaunchKind::backward)
+      backward(l.node);
+    else if (l.kind == LaunchKind::update)
+      update(l.node);
+    else
+      probe(l);
     for (const int w : written_now_) {
       for (const int r : read_now_)
-        if (w != r && overlap(w, r) && !in_place_.contains({w, r})) fault("writes {} over {}, which it reads", name(w), name(r));
+        if (w != r && overlap(w, r) && !in_place_.contains({w, r}))
+          fault("writes {} over {}, which it reads", name(w), name(r));
       for (const int other : written_now_)
         if (w < other && overlap(w, other)) fault("writes {} and {} to one place", name(w), name(other));
     }
     for (const auto* list : {&read_now_, &written_now_})
       for (const int b : *list)
-        if (now_ < plan_.buffers[at(b)].begin || now_ > plan_.buffers[at(b)].end) fault("{} is touched outside its life", name(b));
+        if (now_ < plan_.buffers[at(b)].begin || now_ > plan_.buffers[at(b)].end)
+          fault("{} is touched outside its life", name(b));
   }
 
   void forward(NodeId n) {
     const Node& node = graph_.node(n);
     for (const ValueId x : node.inputs) read(plan_.value_buffer[at(x)]);
     if (const auto over = node.inference.output_over_input)
-      in_place_.insert({plan_.value_buffer[at(node.outputs[0])], plan_.value_buffer[at(node.inputs[at(*over)])]});
+      in_place_.insert(
+          {plan_.value_buffer[at(node.outputs[0])], plan_.value_buffer[at(node.inputs[at(*over)])]});
     for (const ValueId y : node.outputs) write(plan_.value_buffer[at(y)]);
     for (const int b : plan_.saved_buffers[at(n)]) write(b);
     if (plan_.forward_workspace[at(n)] != kNobody) write(plan_.forward_workspace[at(n)]);
@@ -103,7 +115,8 @@ class Replay {
     const auto gradient_of = [&](int input) { return plan_.gradient_buffer[at(node.inputs[at(input)])]; };
     if (const auto over = node.inference.gradient_over_dy)
       in_place_.insert({gradient_of(*over), plan_.gradient_buffer[at(node.outputs[0])]});
-    if (const auto over = node.inference.gradient_over_saved) in_place_.insert({gradient_of(*over), plan_.saved_buffers[at(n)].front()});
+    if (const auto over = node.inference.gradient_over_saved)
+      in_place_.insert({gradient_of(*over), plan_.saved_buffers[at(n)].front()});
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const GradMode mode = plan_.modes[at(n)][i];
       if (mode == GradMode::accumulate) read(gradient_of(static_cast<int>(i)));
@@ -132,10 +145,13 @@ class Replay {
   void check_places() {
     for (std::size_t i = 0; i < plan_.buffers.size(); ++i) {
       const Buffer& b = plan_.buffers[i];
-      if (b.offset % kArenaAlignment != 0) fault("{} lies at {}, not aligned", name(static_cast<int>(i)), b.offset);
-      if (b.offset + b.bytes > plan_.arena_bytes) fault("{} ends behind the arena", name(static_cast<int>(i)));
+      if (b.offset % kArenaAlignment != 0)
+        fault("{} lies at {}, not aligned", name(static_cast<int>(i)), b.offset);
+      if (b.offset + b.bytes > plan_.arena_bytes)
+        fault("{} ends behind the arena", name(static_cast<int>(i)));
       if (b.begin > b.end) fault("{} ends before it begins", name(static_cast<int>(i)));
-      if (!options_.reuse && b.storage != static_cast<int>(i)) fault("{} shares memory without reuse", name(static_cast<int>(i)));
+      if (!options_.reuse && b.storage != static_cast<int>(i))
+        fault("{} shares memory without reuse", name(static_cast<int>(i)));
     }
   }
 
@@ -154,7 +170,8 @@ class Replay {
     }
     for (std::size_t v = 0; v < plan_.gradient_buffer.size(); ++v)
       if ((plan_.gradient_buffer[v] != kNobody) != contributions.contains(static_cast<ValueId>(v)))
-        fault("the gradient of '{}' has memory but nobody who writes it, or the other way round", graph_.values()[v].name);
+        fault("the gradient of '{}' has memory but nobody who writes it, or the other way round",
+              graph_.values()[v].name);
   }
 
   void check_end() {
@@ -163,11 +180,13 @@ class Replay {
     };
     for (std::size_t v = 0; v < graph_.values().size(); ++v) {
       const bool input = graph_.values()[v].producer == kNobody;
-      if (input || graph_.values()[v].consumers.empty() || options_.retain) must_survive(plan_.value_buffer[v], "a value to be read later");
+      if (input || graph_.values()[v].consumers.empty() || options_.retain)
+        must_survive(plan_.value_buffer[v], "a value to be read later");
       if (input || options_.retain) must_survive(plan_.gradient_buffer[v], "a gradient to be read later");
     }
     if (options_.retain || options_.update == UpdatePlacement::none)
-      for (const int b : plan_.parameter_gradient_buffer) must_survive(b, "a parameter's gradient to be read later");
+      for (const int b : plan_.parameter_gradient_buffer)
+        must_survive(b, "a parameter's gradient to be read later");
   }
 };
 

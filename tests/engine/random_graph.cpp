@@ -28,8 +28,12 @@ Graph random_graph(unsigned seed, int nodes) {
   }
   for (int i = 0; i < nodes; ++i) {
     auto& pool = pools[below(pools.size())];
-    // Mostly from the newest values, so that the graph is deep; sometimes from far back, so that lives are long.
-    const auto pick = [&] { return pool[below(4) ? pool.size() - 1 - below(std::min<std::size_t>(3, pool.size())) : below(pool.size())]; };
+    // Mostly from the newest values, so that the graph is deep; sometimes from far back, so that lives are
+    // long.
+    const auto pick = [&] {
+      return pool[below(4) ? pool.size() - 1 - below(std::min<std::size_t>(3, pool.size()))
+                           : below(pool.size())];
+    };
     const std::string name = fmt::format("n{:02}", i);
     switch (below(5)) {
       case 0: pool.push_back(g.add<toys::InPlaceTanh>(name, {pick()})); break;
@@ -51,9 +55,11 @@ Graph random_graph(unsigned seed, int nodes) {
     if (!value.consumers.empty() || value.producer == kNobody) continue;
     // One of a fork's two outputs may stay unread; anything else must lead to a loss.
     const auto& siblings = g.node(value.producer).outputs;
-    const bool other_is_read = std::ranges::any_of(siblings, [&](ValueId s) { return !g.value(s).consumers.empty(); });
+    const bool other_is_read =
+        std::ranges::any_of(siblings, [&](ValueId s) { return !g.value(s).consumers.empty(); });
     if (other_is_read && below(2)) continue;
-    g.add_loss(fmt::format("loss{}", v), std::make_shared<toys::Cotangent>(signed_numbers(random, value.spec.elements())),
+    g.add_loss(fmt::format("loss{}", v),
+               std::make_shared<toys::Cotangent>(signed_numbers(random, value.spec.elements())),
                {static_cast<ValueId>(v)});
   }
   return g;
@@ -89,14 +95,22 @@ PlanOptions random_options(const Graph& graph, unsigned seed) {
   }
   for (ValueId v = 0; v < static_cast<ValueId>(graph.values().size()); ++v) {
     const std::size_t i = static_cast<std::size_t>(v);
-    if (coin(3)) o.probes.push_back({.target = ProbeTarget::value, .id = v, .stats = coin(), .exponents = coin(), .alive = coin()});
+    if (coin(3))
+      o.probes.push_back(
+          {.target = ProbeTarget::value, .id = v, .stats = coin(), .exponents = coin(), .alive = coin()});
     if (o.training && trained[i] && reaches[i] && coin(3))
-      o.probes.push_back({.target = ProbeTarget::gradient, .id = v, .stats = coin(), .exponents = coin(), .split = consumers[i] > 1 && coin()});
+      o.probes.push_back({.target = ProbeTarget::gradient,
+                          .id = v,
+                          .stats = coin(),
+                          .exponents = coin(),
+                          .split = consumers[i] > 1 && coin()});
   }
   for (ParameterId p = 0; p < static_cast<ParameterId>(graph.parameters().size()); ++p) {
     if (coin(3)) o.probes.push_back({.target = ProbeTarget::parameter, .id = p, .exponents = coin()});
-    if (o.training && coin(3)) o.probes.push_back({.target = ProbeTarget::parameter_gradient, .id = p, .exponents = coin()});
-    if (o.update != UpdatePlacement::none && coin(3)) o.probes.push_back({.target = ProbeTarget::update, .id = p});
+    if (o.training && coin(3))
+      o.probes.push_back({.target = ProbeTarget::parameter_gradient, .id = p, .exponents = coin()});
+    if (o.update != UpdatePlacement::none && coin(3))
+      o.probes.push_back({.target = ProbeTarget::update, .id = p});
   }
   return o;
 }

@@ -38,7 +38,8 @@ TEST(RandomPlan, KeepsEveryPromise) {
     EXPECT_EQ(all(faults_of(graph, options, plan)), "") << "seed " << seed;
     EXPECT_GE(plan.arena_bytes, test::largest_live(plan)) << "seed " << seed;
     EXPECT_LE(plan.arena_bytes, plan.bytes_without_reuse) << "seed " << seed;
-    for (std::size_t i = 0; i < plan.buffers.size(); ++i) shared += plan.buffers[i].storage != static_cast<int>(i);
+    for (std::size_t i = 0; i < plan.buffers.size(); ++i)
+      shared += plan.buffers[i].storage != static_cast<int>(i);
   }
   EXPECT_GT(shared, 500u) << "hardly anything ran in place: the graphs do not test what they should";
 }
@@ -94,9 +95,12 @@ struct RandomNetwork {
   std::optional<Optimizer> optimizer;
   std::optional<Executor> executor;
 
-  RandomNetwork(unsigned seed, ExecutorOptions options, bool update) : graph(random_graph(seed, 25)), parameters(*device, graph) {
+  RandomNetwork(unsigned seed, ExecutorOptions options, bool update)
+      : graph(random_graph(seed, 25)), parameters(*device, graph) {
     parameters.initialize({}, seed);
-    if (update) optimizer.emplace(parameters, OptimizerConfig{.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 0.1});
+    if (update)
+      optimizer.emplace(parameters,
+                        OptimizerConfig{.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 0.1});
     executor.emplace(graph, parameters, optimizer ? &*optimizer : nullptr, std::move(options));
     std::mt19937 random(seed);
     std::uniform_real_distribution<double> uniform(-1, 1);
@@ -145,14 +149,17 @@ TEST(RandomPlan, ReuseAndRetainChangeNoBit) {
           expect_same_bits(run.parameters.parameters()[p], reference.parameters.parameters()[p], what);
           if (!update || retain) {
             const ParameterId id = static_cast<ParameterId>(p);
-            expect_same_bits(run.executor->parameter_gradient(id), reference.executor->parameter_gradient(id), what);
+            expect_same_bits(run.executor->parameter_gradient(id), reference.executor->parameter_gradient(id),
+                             what);
           }
         }
         for (const ValueId v : options.input_gradients)
           expect_same_bits(run.executor->gradient(v), reference.executor->gradient(v), what);
         for (ValueId v = 0; retain && v < static_cast<ValueId>(run.graph.values().size()); ++v) {
-          expect_same_bits(run.executor->value(v), reference.executor->value(v), what + ", value " + run.graph.value(v).name);
-          expect_same_bits(run.executor->gradient(v), reference.executor->gradient(v), what + ", gradient of " + run.graph.value(v).name);
+          expect_same_bits(run.executor->value(v), reference.executor->value(v),
+                           what + ", value " + run.graph.value(v).name);
+          expect_same_bits(run.executor->gradient(v), reference.executor->gradient(v),
+                           what + ", gradient of " + run.graph.value(v).name);
         }
       }
     }
@@ -160,8 +167,8 @@ TEST(RandomPlan, ReuseAndRetainChangeNoBit) {
 }
 
 TEST(RandomPlan, GradientsAreTheSlopesOfTheLoss) {
-  // Central differences with h = 1e-5: truncation h^2 f'''/6 is about 1e-11 f''', rounding 1e-16 |loss| / h about 1e-10
-  // for losses near 10; 1e-7 leaves room for f''' of composed layers.
+  // Central differences with h = 1e-5: truncation h^2 f'''/6 is about 1e-11 f''', rounding 1e-16 |loss| / h
+  // about 1e-10 for losses near 10; 1e-7 leaves room for f''' of composed layers.
   constexpr double kStep = 1e-5, kTolerance = 1e-7;
   double largest = 0;
   for (unsigned seed = 1; seed <= 25; ++seed) {
@@ -188,19 +195,25 @@ TEST(RandomPlan, GradientsAreTheSlopesOfTheLoss) {
         const double slope = (above - below) / (2 * kStep), error = std::fabs(slope - gradient[i]);
         largest = std::fmax(largest, std::fabs(gradient[i]));
         EXPECT_TRUE(error <= kTolerance * std::fmax(1.0, std::fabs(gradient[i])))
-            << "seed " << seed << ", " << name << "[" << i << "]: " << gradient[i] << ", by differences " << slope;
+            << "seed " << seed << ", " << name << "[" << i << "]: " << gradient[i] << ", by differences "
+            << slope;
       }
     };
-    const auto copy = [](const Tensor& t) { return std::vector<double>(t.as<double>(), t.as<double>() + t.elements()); };
+    const auto copy = [](const Tensor& t) {
+      return std::vector<double>(t.as<double>(), t.as<double>() + t.elements());
+    };
     std::vector<std::vector<double>> of_parameters, of_inputs;  // forward() alone will overwrite them
     for (std::size_t p = 0; p < run.graph.parameters().size(); ++p)
       of_parameters.push_back(copy(run.executor->parameter_gradient(static_cast<ParameterId>(p))));
     for (const ValueId v : options.input_gradients)
-      of_inputs.push_back(run.executor->gradient(v) ? copy(run.executor->gradient(v)) : std::vector<double>());
+      of_inputs.push_back(run.executor->gradient(v) ? copy(run.executor->gradient(v))
+                                                    : std::vector<double>());
     for (std::size_t p = 0; p < of_parameters.size(); ++p)
       check(run.parameters.parameters()[p], of_parameters[p], run.graph.parameters()[p].name);
     for (std::size_t i = 0; i < of_inputs.size(); ++i)
-      if (!of_inputs[i].empty()) check(run.executor->value(options.input_gradients[i]), of_inputs[i], run.graph.value(options.input_gradients[i]).name);
+      if (!of_inputs[i].empty())
+        check(run.executor->value(options.input_gradients[i]), of_inputs[i],
+              run.graph.value(options.input_gradients[i]).name);
   }
   EXPECT_GT(largest, 0.1) << "gradients too small to prove anything";
 }

@@ -30,7 +30,8 @@ struct InPlaceTanh final : Layer {
     return r;
   }
   void forward(ForwardContext& c) const override {
-    for (std::size_t i = 0; i < c.x[0].elements(); ++i) c.y[0].as<double>()[i] = std::tanh(c.x[0].as<double>()[i]);
+    for (std::size_t i = 0; i < c.x[0].elements(); ++i)
+      c.y[0].as<double>()[i] = std::tanh(c.x[0].as<double>()[i]);
   }
   void backward(BackwardContext& c) const override {
     if (c.modes[0] == GradMode::none) return;
@@ -41,7 +42,8 @@ struct InPlaceTanh final : Layer {
   }
 };
 
-// y = w * sin(x), w a parameter of x's shape. Reads its input; scribbles over its workspace in both directions.
+// y = w * sin(x), w a parameter of x's shape. Reads its input; scribbles over its workspace in both
+// directions.
 struct ScaledSine final : Layer {
   struct Booked : Prepared {
     explicit Booked(std::size_t bytes) { forward_workspace = backward_workspace = bytes; }
@@ -50,7 +52,8 @@ struct ScaledSine final : Layer {
   Inference infer(std::span<const TensorSpec> x) const override {
     Inference r;
     r.outputs = {x[0]};
-    r.parameters = {{.name = "w", .shape = x[0].shape, .role = ParameterRole::weight, .fan_in = 1, .fan_out = 1}};
+    r.parameters = {
+        {.name = "w", .shape = x[0].shape, .role = ParameterRole::weight, .fan_in = 1, .fan_out = 1}};
     r.backward_reads_input = {0};
     return r;
   }
@@ -58,7 +61,8 @@ struct ScaledSine final : Layer {
     return std::make_unique<Booked>(x[0].bytes() + 8);
   }
   static void scribble(void* workspace, std::size_t n) {
-    for (std::size_t i = 0; i < n + 1; ++i) static_cast<double*>(workspace)[i] = std::numeric_limits<double>::quiet_NaN();
+    for (std::size_t i = 0; i < n + 1; ++i)
+      static_cast<double*>(workspace)[i] = std::numeric_limits<double>::quiet_NaN();
   }
   void forward(ForwardContext& c) const override {
     scribble(c.workspace, c.x[0].elements());
@@ -103,7 +107,8 @@ struct Blend final : Layer {
   }
 };
 
-// y0 = cos(x), y1 = x / 2: two outputs, of which one may have no gradient. Saves sin(x), and dx may lie over it.
+// y0 = cos(x), y1 = x / 2: two outputs, of which one may have no gradient. Saves sin(x), and dx may lie over
+// it.
 struct Fork final : Layer {
   std::string_view type() const noexcept override { return "toy_fork"; }
   Inference infer(std::span<const TensorSpec> x) const override {

@@ -108,8 +108,8 @@ TEST(Allocations, AStepMakesNone) {
         (void)e.take_loss();
         counting = false;
       }
-      std::printf("[          ] %s, probes %s: %d allocations of ours, %d inside oneDNN in a step\n", spec, probes ? "on" : "off",
-                  ours.load(), of_onednn.load());
+      std::printf("[          ] %s, probes %s: %d allocations of ours, %d inside oneDNN in a step\n", spec,
+                  probes ? "on" : "off", ours.load(), of_onednn.load());
       EXPECT_EQ(ours, 0) << spec;
     }
 }

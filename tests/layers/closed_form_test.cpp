@@ -22,8 +22,9 @@ bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
 }
 
-// A chain of linear layers of one unit without biases: y = w_1 ... w_L x, so the gradient at layer l is the product of
-// the weights behind it, and with weights that are powers of two (and signs) every product is exact.
+// A chain of linear layers of one unit without biases: y = w_1 ... w_L x, so the gradient at layer l is the
+// product of the weights behind it, and with weights that are powers of two (and signs) every product is
+// exact.
 TEST(ClosedForm, LinearChainMultipliesItsWeights) {
   constexpr int kDepth = 40;
   Graph g(DType::f64);
@@ -36,7 +37,8 @@ TEST(ClosedForm, LinearChainMultipliesItsWeights) {
   }
   g.add_loss("loss", std::make_shared<toys::Cotangent>(std::vector<double>{1.5}), {z});
   Network n(g, 1, {.retain = true, .input_gradients = {x}});
-  for (int l = 1; l <= kDepth; ++l) n.set_parameter("linear" + std::to_string(l) + ".weight", {weights[static_cast<std::size_t>(l - 1)]});
+  for (int l = 1; l <= kDepth; ++l)
+    n.set_parameter("linear" + std::to_string(l) + ".weight", {weights[static_cast<std::size_t>(l - 1)]});
   n.executor->step();
   double expected = 1.5;
   for (int l = kDepth; l >= 1; --l) {
@@ -53,12 +55,14 @@ TEST(ClosedForm, ScaledPermutationsScaleTheNorm) {
   Graph g(DType::f64);
   const ValueId x = g.input("x", {{4, kWidth}, DType::f64});
   ValueId z = x;
-  for (int l = 1; l <= 12; ++l) z = g.add<Linear>("linear" + std::to_string(l), {z}, static_cast<std::int64_t>(kWidth), false);
+  for (int l = 1; l <= 12; ++l)
+    z = g.add<Linear>("linear" + std::to_string(l), {z}, static_cast<std::int64_t>(kWidth), false);
   add_cotangent(g, "loss", z, 1);
   Network n(g, 1, {.retain = true, .input_gradients = {x}});
   for (int l = 1; l <= 12; ++l) {
     std::vector<double> w(kWidth * kWidth);
-    for (std::size_t row = 0; row < kWidth; ++row) w[row * kWidth + (row * 5 + static_cast<std::size_t>(l)) % kWidth] = row % 2 ? 0.25 : -0.25;
+    for (std::size_t row = 0; row < kWidth; ++row)
+      w[row * kWidth + (row * 5 + static_cast<std::size_t>(l)) % kWidth] = row % 2 ? 0.25 : -0.25;
     n.set_parameter("linear" + std::to_string(l) + ".weight", w);
   }
   n.executor->step();
@@ -70,15 +74,18 @@ TEST(ClosedForm, ScaledPermutationsScaleTheNorm) {
     return sum;
   };
   for (int l = 12; l > 1; --l)
-    EXPECT_EQ(norm_squared(n.gradient("linear" + std::to_string(l - 1))), norm_squared(n.gradient("linear" + std::to_string(l))) / 16);
+    EXPECT_EQ(norm_squared(n.gradient("linear" + std::to_string(l - 1))),
+              norm_squared(n.gradient("linear" + std::to_string(l))) / 16);
 }
 
 // With branches that are multiplied by 0 the residual stream carries the gradient unchanged, bit for bit.
 TEST(ClosedForm, ZeroBranchesPassTheGradientUnchanged) {
   for (const char* norm : {"none", "bn"})
     for (const char* branch : {"1", "2"}) {
-      const Model m = build_model(parse_model(fmt::format("mlp:depth=22,width=8,act=tanh,skip=on,branch={},branch_scale=0,norm={}", branch, norm)),
-                                  {.batch = 6, .features = 5, .classes = 4, .dtype = DType::f64});
+      const Model m = build_model(
+          parse_model(fmt::format("mlp:depth=22,width=8,act=tanh,skip=on,branch={},branch_scale=0,norm={}",
+                                  branch, norm)),
+          {.batch = 6, .features = 5, .classes = 4, .dtype = DType::f64});
       Network n(m.graph);
       n.executor->step();
       const auto last = n.gradient(m.graph.value(m.layers[m.layers.size() - 2].z).name);
@@ -116,7 +123,8 @@ struct Block {
 TEST(Gates, EachCutsOnePathInOneDirection) {
   Block b;
   b.run({});
-  const auto y = b.n.value("add"), dx = b.n.gradient("x"), dy = b.n.gradient("add"), branch = b.n.value("branch"), x = b.n.value("x");
+  const auto y = b.n.value("add"), dx = b.n.gradient("x"), dy = b.n.gradient("add"),
+             branch = b.n.value("branch"), x = b.n.value("x");
   const auto dw = b.n.parameter_gradient("branch.weight");
 
   b.run({.forward_branch = 0});
@@ -144,7 +152,10 @@ TEST(Gates, EachCutsOnePathInOneDirection) {
 // The split of a residual gradient into what came by the skip and what came by the branch.
 TEST(SplitProbe, SkipAndBranchAddUp) {
   Graph g = Block::graph();
-  Network n(g, 2, {.retain = true, .input_gradients = {0}, .probes = {{.target = ProbeTarget::gradient, .id = 0, .split = true}}});
+  Network n(g, 2,
+            {.retain = true,
+             .input_gradients = {0},
+             .probes = {{.target = ProbeTarget::gradient, .id = 0, .split = true}}});
   n.executor->step();
   const ProbeReading r = n.executor->read_probes()[0];
   const auto dx = n.gradient("x"), dy = n.gradient("add");

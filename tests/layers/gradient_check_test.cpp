@@ -67,7 +67,8 @@ TEST_P(EveryLayer, IsRightInPlace) {
   kept.executor->step();
   shared.executor->step();
   EXPECT_EQ(kept.gradient("x"), shared.gradient("x"));
-  for (const ParameterSpec& p : g.parameters()) EXPECT_EQ(kept.parameter_gradient(p.name), shared.parameter_gradient(p.name)) << p.name;
+  for (const ParameterSpec& p : g.parameters())
+    EXPECT_EQ(kept.parameter_gradient(p.name), shared.parameter_gradient(p.name)) << p.name;
 }
 
 template <class L, class... Args>
@@ -78,18 +79,23 @@ LayerCase single(const std::string& name, Args... args) {
 LayerCase residual(const std::string& name, double scale, bool crossed) {
   return {name, [=](Graph& g, const std::string& node, ValueId x) {
             const ValueId branch = g.add<Activation>(node + ".branch", {x}, PointwiseId::tanh);
-            return crossed ? g.add<ResidualAdd>(node, {branch, x}, scale) : g.add<ResidualAdd>(node, {x, branch}, scale);
+            return crossed ? g.add<ResidualAdd>(node, {branch, x}, scale)
+                           : g.add<ResidualAdd>(node, {x, branch}, scale);
           }};
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Layers, EveryLayer,
-    testing::Values(single<Linear>("linear", std::int64_t{4}, true), single<Linear>("linear_without_bias", std::int64_t{6}, false),
-                    single<Linear>("linear_to_one", std::int64_t{1}, true), single<Activation>("relu", PointwiseId::relu),
-                    single<Activation>("tanh", PointwiseId::tanh), single<Activation>("sigmoid", PointwiseId::sigmoid),
+    testing::Values(single<Linear>("linear", std::int64_t{4}, true),
+                    single<Linear>("linear_without_bias", std::int64_t{6}, false),
+                    single<Linear>("linear_to_one", std::int64_t{1}, true),
+                    single<Activation>("relu", PointwiseId::relu),
+                    single<Activation>("tanh", PointwiseId::tanh),
+                    single<Activation>("sigmoid", PointwiseId::sigmoid),
                     single<Activation>("identity", PointwiseId::identity), single<BatchNorm>("batch_norm"),
                     single<BatchNorm>("batch_norm_without_parameters", BatchNormOptions{.affine = false}),
-                    residual("residual", 1, false), residual("residual_scaled", -0.7, false), residual("residual_crossed", 0.5, true)),
+                    residual("residual", 1, false), residual("residual_scaled", -0.7, false),
+                    residual("residual_crossed", 0.5, true)),
     case_name);
 
 TEST(SoftmaxCrossEntropy, GradientOfTheMeanLoss) {
@@ -123,10 +129,11 @@ TEST(SoftmaxCrossEntropy, AddsWhenTheLogitsAreReadTwice) {
 class WholeNetwork : public testing::TestWithParam<std::string> {};
 
 TEST_P(WholeNetwork, GradientsAreTheSlopesOfTheLoss) {
-  Model m = build_model(parse_model(GetParam()), {.batch = 9, .features = 6, .classes = 3, .dtype = DType::f64});
+  Model m =
+      build_model(parse_model(GetParam()), {.batch = 9, .features = 6, .classes = 3, .dtype = DType::f64});
   Network n(m.graph, 7, {.retain = true, .input_gradients = {m.x}});
-  // Weights in [-1, 1] of width 5 saturate nothing and vanish nowhere at depth 5. A bias before batch norm, and a
-  // weight far from the loss, may have small gradients: the floor is lower than for single layers.
+  // Weights in [-1, 1] of width 5 saturate nothing and vanish nowhere at depth 5. A bias before batch norm,
+  // and a weight far from the loss, may have small gradients: the floor is lower than for single layers.
   EXPECT_GT(check_gradients(n, {.floor = 0, .per_tensor = 12}), 30);
   double largest = 0;
   for (const ParameterSpec& p : m.graph.parameters())
@@ -135,22 +142,27 @@ TEST_P(WholeNetwork, GradientsAreTheSlopesOfTheLoss) {
 }
 
 std::vector<std::string> small_networks() {
-  std::vector<std::string> specs = {"mlp:depth=1,width=5", "mlp:depth=2,width=5", "mlp:depth=5,width=5,bias=off",
+  std::vector<std::string> specs = {"mlp:depth=1,width=5", "mlp:depth=2,width=5",
+                                    "mlp:depth=5,width=5,bias=off",
                                     "mlp:depth=5,width=5,act=tanh,skip=on,branch_scale=1/sqrt(L)"};
   for (const char* act : {"relu", "tanh", "sigmoid", "linear"})
     for (const char* norm : {"none", "bn"}) {
       specs.push_back(fmt::format("mlp:depth=5,width=5,act={},norm={}", act, norm));
       specs.push_back(fmt::format("mlp:depth=5,width=5,act={},norm={},skip=on", act, norm));
-      specs.push_back(fmt::format("mlp:depth=6,width=5,act={},norm={},skip=on,branch=2,branch_scale=0.5", act, norm));
+      specs.push_back(
+          fmt::format("mlp:depth=6,width=5,act={},norm={},skip=on,branch=2,branch_scale=0.5", act, norm));
     }
   return specs;
 }
 
-INSTANTIATE_TEST_SUITE_P(Networks, WholeNetwork, testing::ValuesIn(small_networks()), [](const auto& network) {
-  std::string name = network.param.substr(4);
-  std::ranges::replace_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Networks, WholeNetwork, testing::ValuesIn(small_networks()),
+                         [](const auto& network) {
+                           std::string name = network.param.substr(4);
+                           std::ranges::replace_if(
+                               name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); },
+                               '_');
+                           return name;
+                         });
 
 // One value read by three layers of different kinds, whose results meet again.
 TEST(FanOut, ThreeReadersOfOneValue) {
@@ -171,7 +183,7 @@ TEST(FanOut, ThreeReadersOfOneValue) {
 
 // The check itself must notice layers that are wrong by little.
 struct WrongTanh final : Layer {
-  double power = 2;        // of y in the derivative; 2 is right
+  double power = 2;  // of y in the derivative; 2 is right
   bool always_overwrites = false;
   std::string_view type() const noexcept override { return "wrong_tanh"; }
   Inference infer(std::span<const TensorSpec> x) const override {
@@ -183,7 +195,8 @@ struct WrongTanh final : Layer {
   void forward(ForwardContext& c) const override { toys::InPlaceTanh().forward(c); }
   void backward(BackwardContext& c) const override {
     for (std::size_t i = 0; i < c.dx[0].elements(); ++i) {
-      const double slope = 1 - std::pow(std::fabs(c.y[0].as<double>()[i]), power), g = slope * c.dy[0].as<double>()[i];
+      const double slope = 1 - std::pow(std::fabs(c.y[0].as<double>()[i]), power),
+                   g = slope * c.dy[0].as<double>()[i];
       double& dx = c.dx[0].as<double>()[i];
       dx = c.modes[0] == GradMode::accumulate && !always_overwrites ? dx + g : g;
     }

@@ -29,14 +29,18 @@ std::vector<bool> relu_signs(const Network& n) {
 
 }  // namespace
 
-std::vector<double> uniform_numbers(std::size_t count, double low, double high, std::uint64_t seed, std::string_view purpose) {
+std::vector<double> uniform_numbers(std::size_t count, double low, double high, std::uint64_t seed,
+                                    std::string_view purpose) {
   std::vector<double> numbers(count);
   RandomStream(seed, purpose).fill_uniform(std::span(numbers), low, high);
   return numbers;
 }
 
 void add_cotangent(Graph& graph, const std::string& name, ValueId v, std::uint64_t seed) {
-  graph.add_loss(name, std::make_shared<toys::Cotangent>(uniform_numbers(graph.value(v).spec.elements(), -1, 1, seed, name)), {v});
+  graph.add_loss(
+      name,
+      std::make_shared<toys::Cotangent>(uniform_numbers(graph.value(v).spec.elements(), -1, 1, seed, name)),
+      {v});
 }
 
 Network::Network(Graph g, std::uint64_t seed, ExecutorOptions options)
@@ -45,14 +49,16 @@ Network::Network(Graph g, std::uint64_t seed, ExecutorOptions options)
   for (std::size_t p = 0; p < graph.parameters().size(); ++p) {
     const ParameterSpec& spec = graph.parameters()[p];
     const bool scale = spec.role == ParameterRole::scale;
-    set_parameter(spec.name, uniform_numbers(spec.shape.elements(), scale ? 0.5 : -1, scale ? 1.5 : 1, seed, spec.name));
+    set_parameter(spec.name,
+                  uniform_numbers(spec.shape.elements(), scale ? 0.5 : -1, scale ? 1.5 : 1, seed, spec.name));
   }
   executor.emplace(graph, parameters, nullptr, std::move(options));
   for (const Value& v : graph.values()) {
     if (v.producer != kNobody) continue;
     const Tensor t = executor->input(v.name);
     if (t.dtype() == DType::i32) {
-      for (std::size_t i = 0; i < t.elements(); ++i) t.as<std::int32_t>()[i] = static_cast<std::int32_t>(i % 3);
+      for (std::size_t i = 0; i < t.elements(); ++i)
+        t.as<std::int32_t>()[i] = static_cast<std::int32_t>(i % 3);
     } else {
       std::ranges::copy(uniform_numbers(t.elements(), -1, 1, seed, v.name), t.as<double>());
     }
@@ -66,8 +72,12 @@ double Network::loss() {
   return r.loss_sum / static_cast<double>(std::max<std::uint64_t>(1, r.rows));
 }
 
-std::vector<double> Network::value(const std::string& name) const { return copy(executor->value(graph.find_value(name))); }
-std::vector<double> Network::gradient(const std::string& name) const { return copy(executor->gradient(graph.find_value(name))); }
+std::vector<double> Network::value(const std::string& name) const {
+  return copy(executor->value(graph.find_value(name)));
+}
+std::vector<double> Network::gradient(const std::string& name) const {
+  return copy(executor->gradient(graph.find_value(name)));
+}
 std::vector<double> Network::parameter_gradient(const std::string& name) const {
   return copy(executor->parameter_gradient(graph.find_parameter(name)));
 }
@@ -97,7 +107,8 @@ int check_gradients(Network& n, const GradientCheck& check) {
     double largest = 0;
     for (const double g : t.gradient) largest = std::fmax(largest, std::fabs(g));
     EXPECT_GE(largest, check.floor) << t.name << ": gradients too small to prove anything";
-    const std::size_t stride = std::max<std::size_t>(1, t.gradient.size() / static_cast<std::size_t>(check.per_tensor));
+    const std::size_t stride =
+        std::max<std::size_t>(1, t.gradient.size() / static_cast<std::size_t>(check.per_tensor));
     for (std::size_t i = 0; i < t.gradient.size(); i += stride) {
       double& element = t.tensor.as<double>()[i];
       const double kept = element;

@@ -13,10 +13,11 @@
 namespace gradflow::test {
 
 // `count` numbers, equally distributed in [low, high], by (seed, purpose).
-std::vector<double> uniform_numbers(std::size_t count, double low, double high, std::uint64_t seed, std::string_view purpose);
+std::vector<double> uniform_numbers(std::size_t count, double low, double high, std::uint64_t seed,
+                                    std::string_view purpose);
 
-// A loss that makes random signed numbers the gradient arriving at v: with a gradient of ones, errors that cancel
-// in a sum would stay hidden.
+// A loss that makes random signed numbers the gradient arriving at v: with a gradient of ones, errors that
+// cancel in a sum would stay hidden.
 void add_cotangent(Graph& graph, const std::string& name, ValueId v, std::uint64_t seed);
 
 // A graph with its parameters and an executor that keeps every tensor. Floating-point inputs are drawn from
@@ -37,15 +38,17 @@ struct Network {
 };
 
 struct GradientCheck {
-  double step = 1e-5;       // central differences: truncation step^2 f'''/6 ~ 2e-11 f''', rounding 1e-16 * sum / step
-  double tolerance = 2e-7;  // of max(1, |gradient|): leaves four digits for f''' and for sums of some hundred terms
-  double floor = 1e-2;      // the largest gradient of every tensor must reach this, else the check proves nothing
-  int per_tensor = 60;      // elements tried of each
+  double step =
+      1e-5;  // central differences: truncation step^2 f'''/6 ~ 2e-11 f''', rounding 1e-16 * sum / step
+  double tolerance =
+      2e-7;  // of max(1, |gradient|): leaves four digits for f''' and for sums of some hundred terms
+  double floor = 1e-2;  // the largest gradient of every tensor must reach this, else the check proves nothing
+  int per_tensor = 60;  // elements tried of each
 };
 
-// Compares every parameter's and every floating-point input's gradient with differences of the loss. The network
-// must ask for the gradients of its inputs. An element is left out (and counted) where a ReLU input changes
-// its sign between the two sides: there the loss has a kink. Returns the number compared.
+// Compares every parameter's and every floating-point input's gradient with differences of the loss. The
+// network must ask for the gradients of its inputs. An element is left out (and counted) where a ReLU input
+// changes its sign between the two sides: there the loss has a kink. Returns the number compared.
 int check_gradients(Network& network, const GradientCheck& check = {});
 
 }  // namespace gradflow::test

@@ -32,11 +32,13 @@ struct Training {
   std::optional<Feed> feed;
   double loss = 0;
 
-  explicit Training(const std::string& spec, const std::function<void(ExecutorOptions&, const Graph&)>& choose = {}) {
+  explicit Training(const std::string& spec,
+                    const std::function<void(ExecutorOptions&, const Graph&)>& choose = {}) {
     model = build_model(parse_model(spec), {.batch = kBatch, .features = 24, .classes = 5});
     parameters.emplace(*device, model.graph);
     parameters->initialize(model.spec.mlp.initializer, 4);
-    optimizer.emplace(*parameters, OptimizerConfig{.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
+    optimizer.emplace(*parameters,
+                      OptimizerConfig{.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
     ExecutorOptions options;
     if (choose) choose(options, model.graph);
     executor.emplace(model.graph, *parameters, &*optimizer, options);
@@ -59,7 +61,8 @@ struct Training {
 void expect_same_weights(const Training& a, const Training& b, const std::string& what) {
   for (std::size_t p = 0; p < a.parameters->parameters().size(); ++p) {
     const Tensor &x = a.parameters->parameters()[p], &y = b.parameters->parameters()[p];
-    EXPECT_EQ(std::memcmp(x.data, y.data, x.bytes()), 0) << what << ": " << a.model.graph.parameters()[p].name;
+    EXPECT_EQ(std::memcmp(x.data, y.data, x.bytes()), 0)
+        << what << ": " << a.model.graph.parameters()[p].name;
   }
   EXPECT_EQ(a.loss, b.loss) << what;
 }
@@ -88,7 +91,8 @@ TEST_P(Bits, ProbesChangeNothing) {
     });
     probed.steps(5);
     expect_same_weights(plain, probed, fused ? "fused probes" : "probes of their own");
-    Training off(GetParam(), [&](ExecutorOptions& o, const Graph& g) { o.probes = all_scalar_probes(g, true, true); });
+    Training off(GetParam(),
+                 [&](ExecutorOptions& o, const Graph& g) { o.probes = all_scalar_probes(g, true, true); });
     off.executor->set_probing(Probing::off);
     off.steps(5);
     expect_same_weights(plain, off, "probes switched off");
@@ -107,9 +111,9 @@ TEST_P(Bits, MemoryReuseChangesNothing) {
   EXPECT_LT(plain.executor->plan().arena_bytes, kept.executor->plan().arena_bytes);
 }
 
-// Statistics that ride along in other passes, against passes of their own and against numbers computed here from
-// the tensors. Counts and maxima are exact; sums may be added in another order: n * 2^-53 relative to the sum
-// of absolute values, which sqrt(n * sum_squares) bounds.
+// Statistics that ride along in other passes, against passes of their own and against numbers computed here
+// from the tensors. Counts and maxima are exact; sums may be added in another order: n * 2^-53 relative to
+// the sum of absolute values, which sqrt(n * sum_squares) bounds.
 TEST_P(Bits, ProbesReadTheTruth) {
   const auto all = [](bool fused) {
     return [fused](ExecutorOptions& o, const Graph& g) {
@@ -120,8 +124,10 @@ TEST_P(Bits, ProbesReadTheTruth) {
   };
   Training fused(GetParam(), all(true)), own(GetParam(), all(false));
   std::size_t own_launches = 0;
-  for (const ProbePlace& p : fused.executor->plan().probe_places) own_launches += p.where == ProbePlace::Where::own_launch;
-  EXPECT_LT(own_launches, fused.executor->plan().probe_places.size() / 2) << "most statistics should ride along";
+  for (const ProbePlace& p : fused.executor->plan().probe_places)
+    own_launches += p.where == ProbePlace::Where::own_launch;
+  EXPECT_LT(own_launches, fused.executor->plan().probe_places.size() / 2)
+      << "most statistics should ride along";
   fused.steps(2);
   own.steps(2);
   const auto a = fused.executor->read_probes(), b = own.executor->read_probes();
@@ -129,7 +135,9 @@ TEST_P(Bits, ProbesReadTheTruth) {
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const ProbeRequest& r = requests[i];
     const bool on_value = r.target == ProbeTarget::value || r.target == ProbeTarget::gradient;
-    const std::string what = fmt::format("{} of {}", name_of(r.target), on_value ? fused.model.graph.value(r.id).name : fused.model.graph.parameter(r.id).name);
+    const std::string what =
+        fmt::format("{} of {}", name_of(r.target),
+                    on_value ? fused.model.graph.value(r.id).name : fused.model.graph.parameter(r.id).name);
     const Stats &x = a[i].stats, &y = b[i].stats;
     EXPECT_GT(x.count, 0u) << what;
     EXPECT_EQ(x.count, y.count) << what;
@@ -162,11 +170,14 @@ TEST_P(Bits, ProbesReadTheTruth) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, Bits,
-                         testing::Values("mlp:depth=6,width=19", "mlp:depth=6,width=19,act=sigmoid,init=xavier,norm=bn",
-                                         "mlp:depth=6,width=19,act=tanh,skip=on,init=xavier", "mlp:depth=8,width=19,skip=on,branch=2,norm=bn"),
+                         testing::Values("mlp:depth=6,width=19",
+                                         "mlp:depth=6,width=19,act=sigmoid,init=xavier,norm=bn",
+                                         "mlp:depth=6,width=19,act=tanh,skip=on,init=xavier",
+                                         "mlp:depth=8,width=19,skip=on,branch=2,norm=bn"),
                          [](const auto& network) { return fmt::format("net{}", network.index); });
 
-// A pass that takes statistics along has room for one request; a second one must not take the first one's place.
+// A pass that takes statistics along has room for one request; a second one must not take the first one's
+// place.
 TEST(Probes, TwoRequestsOnOneTensorReadTheSame) {
   Training t("mlp:depth=4,width=11", [](ExecutorOptions& o, const Graph& g) {
     const ValueId relu = g.find_value("block01.relu");
