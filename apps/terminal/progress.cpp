@@ -46,8 +46,15 @@ std::string duration_text(double seconds) {
 }
 
 Progress::Progress(std::ostream& out, const Terminal& terminal, double total, double done, Clock clock)
-    : out_(out), terminal_(terminal), style_(terminal.color), total_(total), first_(done), done_(done),
-      clock_(clock ? std::move(clock) : Clock(steady_seconds)), start_(clock_()), last_(start_) {}
+    : out_(out),
+      terminal_(terminal),
+      style_(terminal.color),
+      total_(total),
+      first_(done),
+      done_(done),
+      clock_(clock ? std::move(clock) : Clock(steady_seconds)),
+      start_(clock_()),
+      last_(start_) {}
 
 double Progress::rate() const {
   const double elapsed = seconds();
@@ -60,7 +67,8 @@ std::string Progress::line(std::string_view note, bool bar) const {
   std::string text = bar ? bar_text(share, terminal_.unicode) + " " : "";
   text += fmt::format("{:3.0f} %", std::floor(100 * share));
   if (!note.empty()) text += fmt::format("  {}", note);
-  if (speed > 0 && seconds() > kSettleSeconds) text += fmt::format("  {} left", duration_text((total_ - done_) / speed));
+  if (speed > 0 && seconds() > kSettleSeconds)
+    text += fmt::format("  {} left", duration_text((total_ - done_) / speed));
   return text;
 }
 

@@ -52,16 +52,22 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   c->add_option("--optimizer", o->optimizer, "sgd, nesterov, adam or adamw (below)")->type_name("SPEC");
   c->add_option("--lr", o->learning_rate, "base learning rate")->type_name("X");
   c->add_option("--momentum", o->momentum, "of sgd and nesterov")->type_name("X");
-  c->add_option("--weight-decay", o->weight_decay, "of the weights; biases and norms have none")->type_name("X");
+  c->add_option("--weight-decay", o->weight_decay, "of the weights; biases and norms have none")
+      ->type_name("X");
   c->add_option("--schedule", o->schedule, "of the learning rate [constant] (below)")->type_name("SPEC");
   c->add_option("--batch", o->batch, "samples of a step [128]")->type_name("N");
   c->add_option("--seed", o->seed, "of weights and batch order [1]")->check(seed_fault)->type_name("N");
   c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
-  c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")->type_name("DIR");
-  c->add_flag("--resume", o->resume, "go on with the run in --out; all other settings come from its checkpoint");
-  c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")->type_name("N");
-  c->add_option("--checkpoint-every", o->checkpoint_every, "steps between checkpoints [an epoch]")->type_name("N");
-  c->add_option("--probe-every", o->probe_every, "steps between lines with the norms of every layer [never]")->type_name("N");
+  c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")
+      ->type_name("DIR");
+  c->add_flag("--resume", o->resume,
+              "go on with the run in --out; all other settings come from its checkpoint");
+  c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")
+      ->type_name("N");
+  c->add_option("--checkpoint-every", o->checkpoint_every, "steps between checkpoints [an epoch]")
+      ->type_name("N");
+  c->add_option("--probe-every", o->probe_every, "steps between lines with the norms of every layer [never]")
+      ->type_name("N");
   c->add_flag("--quiet", o->quiet, "print errors only");
   c->footer(fmt::format("Models:\n{}{}", model_help(), kNotes));
   c->callback([&run, o] {

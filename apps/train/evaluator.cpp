@@ -16,10 +16,13 @@ Evaluator::Evaluator(const ModelSpec& spec, const Dataset& data, Backend& backen
   const std::size_t whole = batch ? count - count % batch : 0;
   const auto add = [&](std::size_t rows, std::size_t first, std::size_t last) {
     if (first == last) return;
-    const ModelShape shape{.batch = static_cast<std::int64_t>(rows), .features = static_cast<std::int64_t>(data.shape.features()),
-                           .classes = data.classes, .dtype = parameters.dtype()};
+    const ModelShape shape{.batch = static_cast<std::int64_t>(rows),
+                           .features = static_cast<std::int64_t>(data.shape.features()),
+                           .classes = data.classes,
+                           .dtype = parameters.dtype()};
     Part part{.batch = rows, .first = first, .last = last, .executor = nullptr};
-    part.executor = std::make_unique<Executor>(build_model(spec, shape).graph, parameters, nullptr, ExecutorOptions{.training = false});
+    part.executor = std::make_unique<Executor>(build_model(spec, shape).graph, parameters, nullptr,
+                                               ExecutorOptions{.training = false});
     parts_.push_back(std::move(part));
   };
   add(batch, 0, whole);

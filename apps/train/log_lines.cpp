@@ -1,11 +1,10 @@
 #include "apps/train/log_lines.h"
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "gradflow/engine/version.h"
 
@@ -31,20 +30,31 @@ JsonLine start_line(const Session& s) {
 
 JsonLine step_line(const Session& s, std::int64_t step, const kernels::LossResult& r) {
   const double rows = static_cast<double>(r.rows);
-  return JsonLine().add("event", "step").add("step", step).add("epoch", epoch_of(s, step)).add("loss", r.loss_sum / rows)
-      .add("accuracy", static_cast<double>(r.correct) / rows).add("learning_rate", s.learning_rate(step - 1));
+  return JsonLine()
+      .add("event", "step")
+      .add("step", step)
+      .add("epoch", epoch_of(s, step))
+      .add("loss", r.loss_sum / rows)
+      .add("accuracy", static_cast<double>(r.correct) / rows)
+      .add("learning_rate", s.learning_rate(step - 1));
 }
 
 JsonLine held_out_line(const Session& s, std::int64_t step, const Evaluation& e, bool best) {
-  return JsonLine().add("event", "held_out").add("step", step).add("epoch", epoch_of(s, step)).add("loss", e.loss)
-      .add("accuracy", e.accuracy).add("best", best);
+  return JsonLine()
+      .add("event", "held_out")
+      .add("step", step)
+      .add("epoch", epoch_of(s, step))
+      .add("loss", e.loss)
+      .add("accuracy", e.accuracy)
+      .add("best", best);
 }
 
 JsonLine layers_line(Session& s, std::int64_t step) {
   const auto& requests = s.executor->options().probes;
   const std::vector<ProbeReading> readings = s.executor->read_probes();
   std::map<std::pair<ProbeTarget, int>, double> norms;
-  for (std::size_t i = 0; i < requests.size(); ++i) norms[{requests[i].target, requests[i].id}] = readings[i].stats.norm();
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    norms[{requests[i].target, requests[i].id}] = readings[i].stats.norm();
 
   nlohmann::json names = nlohmann::json::array();
   std::vector<double> values, gradients, weights, weight_gradients, updates;
@@ -57,14 +67,24 @@ JsonLine layers_line(Session& s, std::int64_t step) {
     updates.push_back(norms.at({ProbeTarget::update, layer.weight}));
   }
   const auto list = [](const std::vector<double>& v) { return std::span<const double>(v); };
-  return JsonLine().add("event", "layers").add("step", step).add_json("layer", names.dump()).add("value", list(values))
-      .add("gradient", list(gradients)).add("weight", list(weights)).add("weight_gradient", list(weight_gradients))
+  return JsonLine()
+      .add("event", "layers")
+      .add("step", step)
+      .add_json("layer", names.dump())
+      .add("value", list(values))
+      .add("gradient", list(gradients))
+      .add("weight", list(weights))
+      .add("weight_gradient", list(weight_gradients))
       .add("update", list(updates));
 }
 
 JsonLine nonfinite_line(std::int64_t step, std::int64_t first_step, const std::optional<NonFinite>& where) {
-  return JsonLine().add("event", "nonfinite").add("step", step).add("first_step", first_step)
-      .add("layer", where ? where->layer : "loss").add("tensor", where ? where->tensor : "loss");
+  return JsonLine()
+      .add("event", "nonfinite")
+      .add("step", step)
+      .add("first_step", first_step)
+      .add("layer", where ? where->layer : "loss")
+      .add("tensor", where ? where->tensor : "loss");
 }
 
 }  // namespace gradflow::app

@@ -12,9 +12,9 @@
 namespace gradflow::app {
 
 struct NonFinite {
-  std::size_t history_index = 0;  // which of the steps that were kept, the oldest first
-  std::string layer;              // "block07.linear"
-  std::string tensor;             // "gradient of block07.linear", "update of block07.linear.weight"
+  std::size_t history_index = 0;    // which of the steps that were kept, the oldest first
+  std::string layer;                // "block07.linear"
+  std::string tensor;               // "gradient of block07.linear", "update of block07.linear.weight"
   std::uint64_t count = 0, of = 0;  // elements that are NaN or infinite, and all
 };
 

@@ -22,8 +22,9 @@ constexpr int kHistory = 4;
 // Two data sets with the same text are the same if these agree: mean and deviation are exact sums over
 // every pixel.
 std::string fingerprint(const Dataset& d) {
-  return fmt::format("{} + {} samples of {}x{}x{}, {} classes, mean {}, 1/deviation {}", d.train.count(), d.test.count(),
-                     d.shape.height, d.shape.width, d.shape.channels, d.classes, d.mean, d.inv_std);
+  return fmt::format("{} + {} samples of {}x{}x{}, {} classes, mean {}, 1/deviation {}", d.train.count(),
+                     d.test.count(), d.shape.height, d.shape.width, d.shape.channels, d.classes, d.mean,
+                     d.inv_std);
 }
 
 std::string device_text(const Backend& device) {
@@ -41,7 +42,8 @@ std::optional<Best> stored_best(const Checkpoint& checkpoint) {
                     *loss = stored(checkpoint, "best_loss");
   Best best;
   if (!step || !accuracy || !loss) return std::nullopt;
-  if (!parse_int(*step, best.step) || !parse_double(*accuracy, best.held_out.accuracy) || !parse_double(*loss, best.held_out.loss))
+  if (!parse_int(*step, best.step) || !parse_double(*accuracy, best.held_out.accuracy) ||
+      !parse_double(*loss, best.held_out.loss))
     throw UserError("this checkpoint is damaged: what it says of the best held-out result are no numbers");
   return best;
 }
@@ -51,7 +53,8 @@ Checkpoint open_checkpoint(const TrainOptions& o) {
   const fs::path path = fs::path(o.out) / "last.safetensors";
   std::error_code ignored;
   if (!fs::exists(path, ignored))
-    throw UserError(fmt::format("nothing to resume: there is no {}; to begin a run there, leave out --resume", quote(path.string(), 400)));
+    throw UserError(fmt::format("nothing to resume: there is no {}; to begin a run there, leave out --resume",
+                                quote(path.string(), 400)));
   return Checkpoint(path);
 }
 
@@ -68,28 +71,35 @@ void set_length(Session& s) {
 // run that anybody can repeat.
 void check_length_change(const Session& s, const Checkpoint& checkpoint) {
   if (s.total_steps < s.first_step)
-    throw UserError(fmt::format("cannot resume for {} steps in all: the checkpoint is at step {} already", s.total_steps, s.first_step));
+    throw UserError(fmt::format("cannot resume for {} steps in all: the checkpoint is at step {} already",
+                                s.total_steps, s.first_step));
   std::int64_t before = 0;
   const std::string* text = stored(checkpoint, "total_steps");
   if (!text || !parse_int(*text, before) || before < 1)
-    throw UserError("this checkpoint was not written by `gradflow train`: its 'total_steps' is missing or no count");
+    throw UserError(
+        "this checkpoint was not written by `gradflow train`: its 'total_steps' is missing or no count");
   if (before == s.total_steps) return;
   const auto rate = [&](std::int64_t step, std::int64_t total) {
-    return s.settings.schedule.learning_rate(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(total), 1);
+    return s.settings.schedule.learning_rate(static_cast<std::uint64_t>(step),
+                                             static_cast<std::uint64_t>(total), 1);
   };
   for (std::int64_t step = 0; step < s.first_step; ++step)
     if (rate(step, before) != rate(step, s.total_steps))
-      throw UserError(fmt::format("cannot resume for {} steps in all: schedule {} was laid out for {}; leave out --epochs and --steps",
-                                  s.total_steps, quote(s.settings.schedule.text()), before));
+      throw UserError(
+          fmt::format("cannot resume for {} steps in all: schedule {} was laid out for {}; leave out "
+                      "--epochs and --steps",
+                      s.total_steps, quote(s.settings.schedule.text()), before));
 }
 
 void build_network(Session& s) {
-  s.model = build_model(s.settings.model, {.batch = s.settings.batch, .features = static_cast<std::int64_t>(s.data.shape.features()),
+  s.model = build_model(s.settings.model, {.batch = s.settings.batch,
+                                           .features = static_cast<std::int64_t>(s.data.shape.features()),
                                            .classes = s.data.classes});
   s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
   s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
-  s.executor = std::make_unique<Executor>(s.model.graph, *s.parameters, s.optimizer.get(),
-                                          ExecutorOptions{.probes = all_scalar_probes(s.model.graph, true, true), .history = kHistory});
+  s.executor = std::make_unique<Executor>(
+      s.model.graph, *s.parameters, s.optimizer.get(),
+      ExecutorOptions{.probes = all_scalar_probes(s.model.graph, true, true), .history = kHistory});
   s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train);
   s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.device, *s.parameters);
 }
@@ -97,13 +107,14 @@ void build_network(Session& s) {
 void restore(Session& s, const Checkpoint& checkpoint) {
   const std::string* data = stored(checkpoint, "data_fingerprint");
   if (!data || *data != fingerprint(s.data))
-    throw UserError(fmt::format("the data {} are not those this run was begun with: {} now, {} then", quote(s.data.name),
-                                fingerprint(s.data), data ? *data : "unknown"));
+    throw UserError(fmt::format("the data {} are not those this run was begun with: {} now, {} then",
+                                quote(s.data.name), fingerprint(s.data), data ? *data : "unknown"));
   checkpoint.restore(*s.parameters, s.optimizer.get());
   s.best = stored_best(checkpoint);
   const std::string* device = stored(checkpoint, "device");
   if (device && *device != device_text(*s.device))
-    s.notice = fmt::format("note: begun on {}, going on with {}; results may differ in the last bits", *device, device_text(*s.device));
+    s.notice = fmt::format("note: begun on {}, going on with {}; results may differ in the last bits",
+                           *device, device_text(*s.device));
 }
 
 }  // namespace
@@ -115,13 +126,19 @@ void Session::load_batch(std::int64_t step) {
 }
 
 double Session::learning_rate(std::int64_t step) const {
-  return settings.schedule.learning_rate(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(total_steps),
+  return settings.schedule.learning_rate(static_cast<std::uint64_t>(step),
+                                         static_cast<std::uint64_t>(total_steps),
                                          settings.optimizer.learning_rate);
 }
 
 void Session::save(const fs::path& path, std::int64_t step) const {
-  CheckpointInfo info{.model = settings.model.text, .data = settings.data, .schedule = settings.schedule.text(), .step = step,
-                      .batch = settings.batch, .seed = settings.seed, .extra = settings_metadata(settings)};
+  CheckpointInfo info{.model = settings.model.text,
+                      .data = settings.data,
+                      .schedule = settings.schedule.text(),
+                      .step = step,
+                      .batch = settings.batch,
+                      .seed = settings.seed,
+                      .extra = settings_metadata(settings)};
   info.extra["total_steps"] = std::to_string(total_steps);
   info.extra["data_fingerprint"] = fingerprint(data);
   info.extra["device"] = device_text(*device);
@@ -145,10 +162,13 @@ Session open_session(const TrainOptions& o) {
   s.first_step = checkpoint ? checkpoint->info().step : 0;
   std::error_code ignored;
   if (!o.resume && !o.out.empty() && fs::exists(s.last_checkpoint(), ignored))
-    throw UserError(fmt::format("{} holds a run already: add --resume to go on with it, or choose another folder", quote(o.out, 400)));
+    throw UserError(
+        fmt::format("{} holds a run already: add --resume to go on with it, or choose another folder",
+                    quote(o.out, 400)));
 
   s.data = load_dataset(s.settings.data);
-  s.order = std::make_unique<BatchOrder>(s.data.train.count(), static_cast<std::size_t>(s.settings.batch), s.settings.seed);
+  s.order = std::make_unique<BatchOrder>(s.data.train.count(), static_cast<std::size_t>(s.settings.batch),
+                                         s.settings.seed);
   set_length(s);
   if (checkpoint) check_length_change(s, *checkpoint);
   s.device = open_device(o.device);

@@ -14,11 +14,13 @@ namespace {
 
 using kernels::OptimizerKind;
 
-constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;  // of steps and epochs: more than any run, no overflow
+constexpr std::int64_t kMaxCount = std::int64_t{1}
+                                   << 40;  // of steps and epochs: more than any run, no overflow
 
 bool adaptive(OptimizerKind kind) { return kind == OptimizerKind::adam || kind == OptimizerKind::adamw; }
 
-void require_count(const std::optional<std::int64_t>& value, const char* option, std::int64_t max = kMaxCount) {
+void require_count(const std::optional<std::int64_t>& value, const char* option,
+                   std::int64_t max = kMaxCount) {
   if (value && (*value < 1 || *value > max))
     throw UserError(fmt::format("{} {}: it must be a whole number from 1 to {}", option, *value, max));
 }
@@ -36,8 +38,10 @@ void check_numbers(const TrainOptions& o) {
 std::int64_t stored_count(const Checkpoint& checkpoint, const char* key) {
   const auto found = checkpoint.info().extra.find(key);
   std::int64_t value = 0;
-  if (found == checkpoint.info().extra.end() || !parse_int(found->second, value) || value < 0 || value > kMaxCount)
-    throw UserError(fmt::format("this checkpoint was not written by `gradflow train`: its '{}' is missing or no count", key));
+  if (found == checkpoint.info().extra.end() || !parse_int(found->second, value) || value < 0 ||
+      value > kMaxCount)
+    throw UserError(fmt::format(
+        "this checkpoint was not written by `gradflow train`: its '{}' is missing or no count", key));
   return value;
 }
 
@@ -62,7 +66,8 @@ OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, s
   SpecReader reader(text, "optimizer");
   OptimizerConfig c;
   bool known = false;
-  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw})
+  for (const OptimizerKind kind :
+       {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw})
     if (reader.name() == name_of(kind)) c.kind = kind, known = true;
   if (!known) throw_unknown_name("optimizer", text, reader.name(), {"sgd", "nesterov", "adam", "adamw"});
   c.learning_rate = learning_rate;
@@ -72,15 +77,18 @@ OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, s
     c.epsilon = reader.get_double("epsilon", c.epsilon);
   } else {
     const bool twice = reader.has("momentum") && momentum;
-    c.momentum = reader.get_double("momentum", momentum.value_or(c.kind == OptimizerKind::nesterov ? 0.9 : 0.0));
+    c.momentum =
+        reader.get_double("momentum", momentum.value_or(c.kind == OptimizerKind::nesterov ? 0.9 : 0.0));
     if (twice) reader.reject("momentum is given here and by --momentum");
   }
   const bool twice = reader.has("weight_decay") && weight_decay;
-  c.weight_decay = reader.get_double("weight_decay", weight_decay.value_or(c.kind == OptimizerKind::adamw ? 0.01 : 0.0));
+  c.weight_decay =
+      reader.get_double("weight_decay", weight_decay.value_or(c.kind == OptimizerKind::adamw ? 0.01 : 0.0));
   if (twice) reader.reject("weight_decay is given here and by --weight-decay");
   reader.finish();
   if (adaptive(c.kind) && momentum)
-    throw UserError(fmt::format("--momentum belongs to sgd and nesterov; {} has beta1, as in {}:beta1=0.9", name_of(c.kind), name_of(c.kind)));
+    throw UserError(fmt::format("--momentum belongs to sgd and nesterov; {} has beta1, as in {}:beta1=0.9",
+                                name_of(c.kind), name_of(c.kind)));
   check(c);
   return c;
 }
@@ -115,7 +123,8 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   const CheckpointInfo& info = checkpoint.info();
   const auto same = [](const char* option, const std::string& asked, const std::string& stored) {
     if (asked != stored)
-      throw UserError(fmt::format("cannot resume with {} {}: this run was begun with {}", option, quote(asked), quote(stored)));
+      throw UserError(fmt::format("cannot resume with {} {}: this run was begun with {}", option,
+                                  quote(asked), quote(stored)));
   };
   if (o.model) same("--model", *o.model, info.model);
   if (o.data) same("--data", *o.data, info.data);
@@ -127,11 +136,13 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   s.optimizer = stored_optimizer(checkpoint.optimizer());
   if (o.optimizer) {
     const double rate = o.learning_rate.value_or(s.optimizer.learning_rate);
-    same("--optimizer", describe(parse_optimizer(*o.optimizer, rate, o.momentum, o.weight_decay)), checkpoint.optimizer());
+    same("--optimizer", describe(parse_optimizer(*o.optimizer, rate, o.momentum, o.weight_decay)),
+         checkpoint.optimizer());
   }
   const auto same_number = [](const char* option, std::optional<double> asked, double stored) {
     if (asked && *asked != stored)
-      throw UserError(fmt::format("cannot resume with {} {}: this run was begun with {}", option, *asked, stored));
+      throw UserError(
+          fmt::format("cannot resume with {} {}: this run was begun with {}", option, *asked, stored));
   };
   same_number("--lr", o.learning_rate, s.optimizer.learning_rate);
   if (!o.optimizer) {
@@ -148,7 +159,8 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   s.epochs = length ? o.epochs.value_or(0) : stored_count(checkpoint, "epochs");
   s.steps = length ? o.steps.value_or(0) : stored_count(checkpoint, "steps");
   s.eval_every = o.eval_every ? *o.eval_every : stored_count(checkpoint, "eval_every");
-  s.checkpoint_every = o.checkpoint_every ? *o.checkpoint_every : stored_count(checkpoint, "checkpoint_every");
+  s.checkpoint_every =
+      o.checkpoint_every ? *o.checkpoint_every : stored_count(checkpoint, "checkpoint_every");
   s.probe_every = o.probe_every ? *o.probe_every : stored_count(checkpoint, "probe_every");
   return s;
 }

@@ -35,7 +35,11 @@ void write_summary(const std::filesystem::path& path, const Session& s, const Ou
       {"seed", s.settings.seed},
       {"parameters", s.model.graph.parameter_count()},
       {"resumed_from", s.resumed ? ordered_json(s.first_step) : ordered_json()},
-      {"device", {{"name", device.name}, {"model", device.model}, {"libraries", device.libraries}, {"precision", device.precision}}},
+      {"device",
+       {{"name", device.name},
+        {"model", device.model},
+        {"libraries", device.libraries},
+        {"precision", device.precision}}},
       {"version", version()},
       {"git_revision", git_revision()},
   };

@@ -19,11 +19,15 @@
 namespace gradflow::app {
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // A word as a shell reads it.
 std::string shell_word(const std::string& text) {
-  const bool plain = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:=,@%") == std::string::npos;
+  const bool plain =
+      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:=,@%") ==
+      std::string::npos;
   if (plain && !text.empty()) return text;
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -33,7 +37,8 @@ std::string shell_word(const std::string& text) {
 class Trainer {
  public:
   Trainer(Session& session, std::ostream& out, const Terminal& terminal)
-      : s_(session), style_(terminal.color),
+      : s_(session),
+        style_(terminal.color),
         progress_(out, terminal, static_cast<double>(s_.total_steps), static_cast<double>(s_.first_step)) {}
 
   Outcome run() {
@@ -71,12 +76,14 @@ class Trainer {
 
   void print_header() {
     const auto& device = s_.device->info();
-    progress_.print(fmt::format("{} on {}: {} parameters, {} + {} samples", style_.bold(s_.settings.model.text),
-                                style_.bold(s_.settings.data), s_.model.graph.parameter_count(), s_.data.train.count(),
+    progress_.print(fmt::format("{} on {}: {} parameters, {} + {} samples",
+                                style_.bold(s_.settings.model.text), style_.bold(s_.settings.data),
+                                s_.model.graph.parameter_count(), s_.data.train.count(),
                                 s_.data.test.count()));
-    progress_.print(fmt::format("{}, {}, batch {}, {} steps ({} an epoch), seed {}, {}, {}", describe(s_.settings.optimizer),
-                                s_.settings.schedule.text(), s_.settings.batch, s_.total_steps, s_.steps_per_epoch,
-                                s_.settings.seed, device.name, device.precision));
+    progress_.print(fmt::format("{}, {}, batch {}, {} steps ({} an epoch), seed {}, {}, {}",
+                                describe(s_.settings.optimizer), s_.settings.schedule.text(),
+                                s_.settings.batch, s_.total_steps, s_.steps_per_epoch, s_.settings.seed,
+                                device.name, device.precision));
     if (s_.resumed) progress_.print(fmt::format("going on at step {}", s_.first_step));
     if (!s_.notice.empty()) progress_.print(style_.yellow(s_.notice));
   }
@@ -143,9 +150,10 @@ class Trainer {
     shown_accuracy_ += static_cast<double>(r.correct) / rows;
     ++shown_steps_;
     const double steps = static_cast<double>(shown_steps_);
-    progress_.update(static_cast<double>(step),
-                     fmt::format("step {}/{}  loss {:.4g}  accuracy {:.1f} %  {} samples/s", step, s_.total_steps,
-                                 shown_loss_ / steps, 100 * shown_accuracy_ / steps, count_text(samples_per_second())));
+    progress_.update(
+        static_cast<double>(step),
+        fmt::format("step {}/{}  loss {:.4g}  accuracy {:.1f} %  {} samples/s", step, s_.total_steps,
+                    shown_loss_ / steps, 100 * shown_accuracy_ / steps, count_text(samples_per_second())));
   }
 
   void evaluate(std::int64_t step) {
@@ -162,27 +170,34 @@ class Trainer {
     progress_.print(fmt::format("epoch {:5.2f}  step {:>6}  loss {:.4f}  held-out loss {:.4f}  accuracy {}{}",
                                 static_cast<double>(step) / static_cast<double>(s_.steps_per_epoch), step,
                                 shown_steps_ ? shown_loss_ / static_cast<double>(shown_steps_) : 0.0, e.loss,
-                                style_.bold(fmt::format("{:.2f} %", 100 * e.accuracy)), best ? style_.green("  best so far") : ""));
+                                style_.bold(fmt::format("{:.2f} %", 100 * e.accuracy)),
+                                best ? style_.green("  best so far") : ""));
     shown_loss_ = shown_accuracy_ = 0;
     shown_steps_ = 0;
   }
 
   Outcome finished() const {
-    std::string text = s_.first_step == s_.total_steps
-                           ? fmt::format("nothing left to do: step {} of {} was reached before", s_.total_steps, s_.total_steps)
-                           : fmt::format("finished {} steps in {} ({} samples/s)", trained_steps_, duration_text(progress_.seconds()),
-                                         count_text(samples_per_second()));
+    std::string text =
+        s_.first_step == s_.total_steps
+            ? fmt::format("nothing left to do: step {} of {} was reached before", s_.total_steps,
+                          s_.total_steps)
+            : fmt::format("finished {} steps in {} ({} samples/s)", trained_steps_,
+                          duration_text(progress_.seconds()), count_text(samples_per_second()));
     if (s_.best)
-      text += fmt::format("; best held-out accuracy {:.2f} % at step {}", 100 * s_.best->held_out.accuracy, s_.best->step);
+      text += fmt::format("; best held-out accuracy {:.2f} % at step {}", 100 * s_.best->held_out.accuracy,
+                          s_.best->step);
     if (!s_.out.empty()) text += fmt::format("; in {}", s_.out.string());
     return {.status = "finished", .message = text, .step = s_.total_steps};
   }
 
   Outcome stopped(std::int64_t step) const {
     std::string how = "nothing was kept, for want of --out";
-    if (!s_.out.empty()) how = fmt::format("go on with: gradflow train --resume --out {}", shell_word(s_.out.string()));
+    if (!s_.out.empty())
+      how = fmt::format("go on with: gradflow train --resume --out {}", shell_word(s_.out.string()));
     if (!s_.out.empty() && s_.device_name != "auto") how += " --device " + s_.device_name;
-    return {.status = "interrupted", .message = fmt::format("interrupted after step {} of {}; {}", step, s_.total_steps, how), .step = step};
+    return {.status = "interrupted",
+            .message = fmt::format("interrupted after step {} of {}; {}", step, s_.total_steps, how),
+            .step = step};
   }
 
   // `saved`: the step of the checkpoint that stays.
@@ -193,10 +208,11 @@ class Trainer {
     const std::int64_t first = where ? oldest + static_cast<std::int64_t>(where->history_index) : step;
     write(nonfinite_line(step, first, where));
     std::string text = fmt::format("training stopped at step {}: {}; ", step, what);
-    text += where ? fmt::format("the first such tensor is the {} in layer {} at step {} ({} of {} values)", where->tensor, where->layer, first,
-                                where->count, where->of)
+    text += where ? fmt::format("the first such tensor is the {} in layer {} at step {} ({} of {} values)",
+                                where->tensor, where->layer, first, where->count, where->of)
                   : "every tensor was finite, the loss itself overflowed";
-    if (!s_.out.empty()) text += fmt::format("; the checkpoint of step {} is kept in {}", saved, s_.last_checkpoint().string());
+    if (!s_.out.empty())
+      text += fmt::format("; the checkpoint of step {} is kept in {}", saved, s_.last_checkpoint().string());
     return {.status = "nonfinite", .message = text, .step = step};
   }
 };

@@ -19,7 +19,8 @@ namespace {
 
 using kernels::OptimizerKind;
 
-constexpr const char* kLayout = "1";  // of the names and metadata; raised when an older gradflow could misread
+constexpr const char* kLayout =
+    "1";  // of the names and metadata; raised when an older gradflow could misread
 constexpr const char* kMomentsPrefix = "optimizer/";
 
 StoredType stored_type(DType type) {
@@ -55,7 +56,8 @@ std::vector<Named> all_tensors(const ParameterStore& store, const Optimizer* opt
   const auto add = [&](const char* moment, std::span<const Tensor> tensors) {
     for (std::size_t i = 0; i < tensors.size(); ++i)
       if (tensors[i])
-        all.push_back({fmt::format("{}{}/{}", kMomentsPrefix, moment, store.parameter_specs()[i].name), tensors[i]});
+        all.push_back(
+            {fmt::format("{}{}/{}", kMomentsPrefix, moment, store.parameter_specs()[i].name), tensors[i]});
   };
   const OptimizerKind kind = optimizer->config().kind;
   const bool adaptive = kind == OptimizerKind::adam || kind == OptimizerKind::adamw;
@@ -102,8 +104,16 @@ bool all_finite(DType type, const void* data, std::size_t count) {
 std::string_view kind_of(std::string_view optimizer) { return optimizer.substr(0, optimizer.find(':')); }
 
 // Keys that belong to the checkpoint itself.
-constexpr std::string_view kKeys[] = {"gradflow_checkpoint", "gradflow_version", "model", "data", "schedule",
-                                      "optimizer",           "step",             "batch", "seed", "dtype"};
+constexpr std::string_view kKeys[] = {"gradflow_checkpoint",
+                                      "gradflow_version",
+                                      "model",
+                                      "data",
+                                      "schedule",
+                                      "optimizer",
+                                      "step",
+                                      "batch",
+                                      "seed",
+                                      "dtype"};
 
 bool own_key(std::string_view key) {
   for (const std::string_view k : kKeys)
@@ -122,8 +132,8 @@ std::string describe(const OptimizerConfig& c) {
   return text + fmt::format(",weight_decay={}", c.weight_decay);
 }
 
-void save_checkpoint(const std::filesystem::path& path, const ParameterStore& store, const Optimizer* optimizer,
-                     const CheckpointInfo& info) {
+void save_checkpoint(const std::filesystem::path& path, const ParameterStore& store,
+                     const Optimizer* optimizer, const CheckpointInfo& info) {
   Metadata metadata = info.extra;
   const auto set = [&](std::string_view key, std::string value) {
     if (!metadata.emplace(key, std::move(value)).second)
@@ -144,7 +154,8 @@ void save_checkpoint(const std::filesystem::path& path, const ParameterStore& st
   std::vector<std::vector<std::byte>> copies(tensors.size());
   std::vector<TensorToStore> to_store;
   for (std::size_t i = 0; i < tensors.size(); ++i)
-    to_store.push_back({tensors[i].name, stored_type(tensors[i].tensor.dtype()), stored_shape(tensors[i].tensor.shape()),
+    to_store.push_back({tensors[i].name, stored_type(tensors[i].tensor.dtype()),
+                        stored_shape(tensors[i].tensor.shape()),
                         host_bytes(store.backend(), tensors[i].tensor, copies[i])});
   write_safetensors(path, to_store, metadata);
 }
@@ -152,7 +163,8 @@ void save_checkpoint(const std::filesystem::path& path, const ParameterStore& st
 std::optional<std::string> find_nonfinite(const ParameterStore& store, const Optimizer* optimizer) {
   std::vector<std::byte> copy;
   for (const Named& t : all_tensors(store, optimizer))
-    if (!all_finite(t.tensor.dtype(), host_bytes(store.backend(), t.tensor, copy), t.tensor.elements())) return t.name;
+    if (!all_finite(t.tensor.dtype(), host_bytes(store.backend(), t.tensor, copy), t.tensor.elements()))
+      return t.name;
   return std::nullopt;
 }
 
@@ -168,11 +180,13 @@ Checkpoint::Checkpoint(const std::filesystem::path& path) : source_(quote(path.s
     const std::string& t = text(key);
     const auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), value);
     if (error != std::errc() || end != t.data() + t.size() || value < T{0})
-      throw UserError(fmt::format("checkpoint {} is damaged: {} {} is not a whole number of 0 or more", source_, key, quote(t)));
+      throw UserError(fmt::format("checkpoint {} is damaged: {} {} is not a whole number of 0 or more",
+                                  source_, key, quote(t)));
   };
   if (text("gradflow_checkpoint") != kLayout)
-    throw UserError(fmt::format("checkpoint {} has layout {}, written by gradflow {}; this is {}, which reads layout {}", source_,
-                                quote(text("gradflow_checkpoint")), text("gradflow_version"), gradflow::version(), kLayout));
+    throw UserError(fmt::format(
+        "checkpoint {} has layout {}, written by gradflow {}; this is {}, which reads layout {}", source_,
+        quote(text("gradflow_checkpoint")), text("gradflow_version"), gradflow::version(), kLayout));
   version_ = text("gradflow_version");
   info_.model = text("model");
   info_.data = text("data");
@@ -187,12 +201,15 @@ Checkpoint::Checkpoint(const std::filesystem::path& path) : source_(quote(path.s
 
 void Checkpoint::restore(ParameterStore& store, Optimizer* optimizer) const {
   const auto differ = [&](const std::string& what) {
-    throw UserError(fmt::format("checkpoint {} is of another network: {} (it was trained as {})", source_, what, quote(info_.model)));
+    throw UserError(fmt::format("checkpoint {} is of another network: {} (it was trained as {})", source_,
+                                what, quote(info_.model)));
   };
-  if (optimizer && &optimizer->parameters() != &store) throw InternalError("restore: the optimizer has other parameters");
+  if (optimizer && &optimizer->parameters() != &store)
+    throw InternalError("restore: the optimizer has other parameters");
   if (optimizer && kind_of(optimizer_) != name_of(optimizer->config().kind))
     throw UserError(fmt::format("checkpoint {} was trained with optimizer {}, not {}", source_,
-                                optimizer_.empty() ? "none" : quote(optimizer_), quote(describe(optimizer->config()))));
+                                optimizer_.empty() ? "none" : quote(optimizer_),
+                                quote(describe(optimizer->config()))));
 
   // Everything is checked before anything is copied.
   const std::vector<Named> wanted = all_tensors(store, optimizer);
@@ -203,13 +220,14 @@ void Checkpoint::restore(ParameterStore& store, Optimizer* optimizer) const {
     const std::vector<std::uint64_t> shape = stored_shape(t.tensor.shape());
     const bool moment = t.name.starts_with(kMomentsPrefix);
     if (!stored && moment)
-      throw UserError(fmt::format("checkpoint {} lacks '{}': it was trained with optimizer {}, not {}", source_, t.name,
-                                  quote(optimizer_), quote(describe(optimizer->config()))));
+      throw UserError(fmt::format("checkpoint {} lacks '{}': it was trained with optimizer {}, not {}",
+                                  source_, t.name, quote(optimizer_), quote(describe(optimizer->config()))));
     if (!stored) differ(fmt::format("it lacks '{}', which is {} here", t.name, shape_text(shape)));
     if (stored->shape != shape)
       differ(fmt::format("'{}' is {} there, {} here", t.name, shape_text(stored->shape), shape_text(shape)));
     if (stored->type != stored_type(t.tensor.dtype()))
-      differ(fmt::format("'{}' is {} there, {} here", t.name, name_of(stored->type), name_of(stored_type(t.tensor.dtype()))));
+      differ(fmt::format("'{}' is {} there, {} here", t.name, name_of(stored->type),
+                         name_of(stored_type(t.tensor.dtype()))));
     found.push_back(stored);
     names.insert(t.name);
   }
@@ -218,13 +236,15 @@ void Checkpoint::restore(ParameterStore& store, Optimizer* optimizer) const {
     const bool moment = stored.name.starts_with(kMomentsPrefix);
     if (moment && !optimizer) continue;
     if (moment)
-      throw UserError(fmt::format("checkpoint {} holds '{}': it was trained with optimizer {}, not {}", source_, stored.name,
-                                  quote(optimizer_), quote(describe(optimizer->config()))));
+      throw UserError(fmt::format("checkpoint {} holds '{}': it was trained with optimizer {}, not {}",
+                                  source_, stored.name, quote(optimizer_),
+                                  quote(describe(optimizer->config()))));
     differ(fmt::format("it holds '{}' {}, which does not exist here", stored.name, shape_text(stored.shape)));
   }
 
   for (std::size_t i = 0; i < wanted.size(); ++i)
-    if (found[i]->bytes() > 0) store.backend().copy_in(wanted[i].tensor.data, found[i]->data, found[i]->bytes());
+    if (found[i]->bytes() > 0)
+      store.backend().copy_in(wanted[i].tensor.data, found[i]->data, found[i]->bytes());
 }
 
 }  // namespace gradflow

@@ -23,7 +23,8 @@ struct Fault {
 TEST(TrainFaults, EachOptionIsCheckedBeforeAnythingIsWritten) {
   const Fault faults[] = {
       {"no model", [](TrainOptions& o) { o.model.reset(); }, "train needs --model"},
-      {"nothing", [](TrainOptions& o) { o = {}; }, "train needs --model, --data, --epochs or --steps, --optimizer, --lr"},
+      {"nothing", [](TrainOptions& o) { o = {}; },
+       "train needs --model, --data, --epochs or --steps, --optimizer, --lr"},
       {"unknown key", [](TrainOptions& o) { o.model = "mlp:dpeth=3"; }, "did you mean 'depth'?"},
       {"depth 0", [](TrainOptions& o) { o.model = "mlp:depth=0"; }, "depth=0"},
       {"unknown data", [](TrainOptions& o) { o.data = "sinthetic"; }, "did you mean 'synthetic'?"},
@@ -32,19 +33,27 @@ TEST(TrainFaults, EachOptionIsCheckedBeforeAnythingIsWritten) {
       {"no length", [](TrainOptions& o) { o.steps.reset(); }, "train needs --epochs or --steps"},
       {"zero steps", [](TrainOptions& o) { o.steps = 0; }, "--steps 0: it must be a whole number from 1"},
       {"negative epochs", [](TrainOptions& o) { o.steps.reset(), o.epochs = -1; }, "--epochs -1: it must be"},
-      {"negative rate", [](TrainOptions& o) { o.learning_rate = -0.1; }, "learning rate -0.1: it must be finite and 0 or more"},
-      {"NaN rate", [](TrainOptions& o) { o.learning_rate = std::nan(""); }, "learning rate nan: it must be finite"},
+      {"negative rate", [](TrainOptions& o) { o.learning_rate = -0.1; },
+       "learning rate -0.1: it must be finite and 0 or more"},
+      {"NaN rate", [](TrainOptions& o) { o.learning_rate = std::nan(""); },
+       "learning rate nan: it must be finite"},
       {"infinite rate", [](TrainOptions& o) { o.learning_rate = INFINITY; }, "learning rate inf"},
       {"unknown optimizer", [](TrainOptions& o) { o.optimizer = "adma"; }, "did you mean 'adam'?"},
       {"its key", [](TrainOptions& o) { o.optimizer = "sgd:beta1=0.9"; }, "beta1"},
-      {"momentum 1", [](TrainOptions& o) { o.optimizer = "sgd:momentum=1"; }, "momentum 1: it must be in [0, 1)"},
-      {"momentum twice", [](TrainOptions& o) { o.momentum = 0.5; }, "momentum is given here and by --momentum"},
-      {"adam's momentum", [](TrainOptions& o) { o.optimizer = "adam", o.momentum = 0.5; }, "--momentum belongs to sgd and nesterov"},
-      {"NaN decay", [](TrainOptions& o) { o.optimizer = "sgd", o.weight_decay = std::nan(""); }, "weight decay nan"},
+      {"momentum 1", [](TrainOptions& o) { o.optimizer = "sgd:momentum=1"; },
+       "momentum 1: it must be in [0, 1)"},
+      {"momentum twice", [](TrainOptions& o) { o.momentum = 0.5; },
+       "momentum is given here and by --momentum"},
+      {"adam's momentum", [](TrainOptions& o) { o.optimizer = "adam", o.momentum = 0.5; },
+       "--momentum belongs to sgd and nesterov"},
+      {"NaN decay", [](TrainOptions& o) { o.optimizer = "sgd", o.weight_decay = std::nan(""); },
+       "weight decay nan"},
       {"schedule", [](TrainOptions& o) { o.schedule = "cosin"; }, "did you mean 'cosine'?"},
-      {"long warm-up", [](TrainOptions& o) { o.schedule = "constant:warmup=8"; }, "a warm-up of 8 steps does not fit into a run of 8"},
+      {"long warm-up", [](TrainOptions& o) { o.schedule = "constant:warmup=8"; },
+       "a warm-up of 8 steps does not fit into a run of 8"},
       {"batch 0", [](TrainOptions& o) { o.batch = 0; }, "--batch 0: it must be"},
-      {"large batch", [](TrainOptions& o) { o.batch = 513; }, "a batch of 513 examples is larger than the data set, which has 512"},
+      {"large batch", [](TrainOptions& o) { o.batch = 513; },
+       "a batch of 513 examples is larger than the data set, which has 512"},
       {"eval 0", [](TrainOptions& o) { o.eval_every = 0; }, "--eval-every 0: it must be"},
       {"probe -1", [](TrainOptions& o) { o.probe_every = -1; }, "--probe-every -1: it must be"},
       {"device name", [](TrainOptions& o) { o.device = "gpu"; }, "unknown device 'gpu'"},
@@ -65,24 +74,36 @@ TEST(TrainFaults, EachOptionIsCheckedBeforeAnythingIsWritten) {
 TEST(TrainFaults, AResumedRunMustBeTheSameRun) {
   const Fault faults[] = {
       {"model", [](TrainOptions& o) { o.model = "mlp:depth=4,width=17"; },
-       "cannot resume with --model 'mlp:depth=4,width=17': this run was begun with 'mlp:depth=4,width=16,act=tanh"},
-      {"data", [](TrainOptions& o) { o.data = "synthetic"; }, "cannot resume with --data 'synthetic': this run was begun with 'synthetic:n=512"},
-      {"optimizer", [](TrainOptions& o) { o.optimizer = "adam"; }, "cannot resume with --optimizer 'adam:lr=0.05,"},
-      {"momentum", [](TrainOptions& o) { o.momentum = 0.5; }, "cannot resume with --momentum 0.5: this run was begun with 0.9"},
-      {"rate", [](TrainOptions& o) { o.learning_rate = 0.06; }, "cannot resume with --lr 0.06: this run was begun with 0.05"},
-      {"decay", [](TrainOptions& o) { o.weight_decay = 0.0; }, "cannot resume with --weight-decay 0: this run was begun with 0.001"},
-      {"schedule", [](TrainOptions& o) { o.schedule = "constant"; }, "cannot resume with --schedule 'constant': this run was begun with 'cosine'"},
-      {"seed", [](TrainOptions& o) { o.seed = 7; }, "cannot resume with --seed '7': this run was begun with '1'"},
-      {"batch", [](TrainOptions& o) { o.batch = 64; }, "cannot resume with --batch '64': this run was begun with '32'"},
-      {"longer", [](TrainOptions& o) { o.steps = 16; }, "cannot resume for 16 steps in all: schedule 'cosine' was laid out for 8"},
-      {"shorter", [](TrainOptions& o) { o.steps = 4; }, "cannot resume for 4 steps in all: the checkpoint is at step 8 already"},
+       "cannot resume with --model 'mlp:depth=4,width=17': this run was begun with "
+       "'mlp:depth=4,width=16,act=tanh"},
+      {"data", [](TrainOptions& o) { o.data = "synthetic"; },
+       "cannot resume with --data 'synthetic': this run was begun with 'synthetic:n=512"},
+      {"optimizer", [](TrainOptions& o) { o.optimizer = "adam"; },
+       "cannot resume with --optimizer 'adam:lr=0.05,"},
+      {"momentum", [](TrainOptions& o) { o.momentum = 0.5; },
+       "cannot resume with --momentum 0.5: this run was begun with 0.9"},
+      {"rate", [](TrainOptions& o) { o.learning_rate = 0.06; },
+       "cannot resume with --lr 0.06: this run was begun with 0.05"},
+      {"decay", [](TrainOptions& o) { o.weight_decay = 0.0; },
+       "cannot resume with --weight-decay 0: this run was begun with 0.001"},
+      {"schedule", [](TrainOptions& o) { o.schedule = "constant"; },
+       "cannot resume with --schedule 'constant': this run was begun with 'cosine'"},
+      {"seed", [](TrainOptions& o) { o.seed = 7; },
+       "cannot resume with --seed '7': this run was begun with '1'"},
+      {"batch", [](TrainOptions& o) { o.batch = 64; },
+       "cannot resume with --batch '64': this run was begun with '32'"},
+      {"longer", [](TrainOptions& o) { o.steps = 16; },
+       "cannot resume for 16 steps in all: schedule 'cosine' was laid out for 8"},
+      {"shorter", [](TrainOptions& o) { o.steps = 4; },
+       "cannot resume for 4 steps in all: the checkpoint is at step 8 already"},
       {"both", [](TrainOptions& o) { o.steps = 8, o.epochs = 1; }, "contradict each other"},
   };
   const TempDir dir;
   TrainOptions begun = small_run(dir / "run", 8);
   begun.schedule = "cosine";
   ASSERT_EQ(train(begun).code, 0);
-  const std::string checkpoint = read_file(dir / "run" / "last.safetensors"), log = read_file(dir / "run" / "log.jsonl");
+  const std::string checkpoint = read_file(dir / "run" / "last.safetensors"),
+                    log = read_file(dir / "run" / "log.jsonl");
   for (const Fault& fault : faults) {
     SCOPED_TRACE(fault.what);
     TrainOptions o = resume(dir / "run");
@@ -116,7 +137,8 @@ TEST(TrainFaults, DamagedOrForeignCheckpointsAreRefused) {
     edit_metadata(last, [&](Metadata& m) { value ? m[key] = value, void() : (m.erase(key), void()); });
     return user_error([&] { train(resume(dir / "run")); });
   };
-  EXPECT_TRUE(has(edited("model", "mlp:depth=4,width=17,act=tanh,skip=on,norm=bn,init=xavier"), "'stem.linear.weight' is [16, 12] there, [17, 12] here"));
+  EXPECT_TRUE(has(edited("model", "mlp:depth=4,width=17,act=tanh,skip=on,norm=bn,init=xavier"),
+                  "'stem.linear.weight' is [16, 12] there, [17, 12] here"));
   EXPECT_TRUE(has(edited("model", "mpl"), "unknown name 'mpl'"));
   EXPECT_TRUE(has(edited("optimizer", "adam:lr=1"), "was trained with optimizer"));
   EXPECT_TRUE(has(edited("total_steps", "many"), "total_steps"));
@@ -141,7 +163,8 @@ TEST(TrainFaults, AnOutputFolderThatCannotBeWritten) {
   std::ofstream(dir / "file") << "x";
   EXPECT_TRUE(has(user_error([&] { train(small_run(dir / "file", 8)); }), "it is a file"));
   EXPECT_TRUE(has(user_error([&] { train(small_run(dir / "file" / "run", 8)); }), "cannot use "));
-  EXPECT_TRUE(has(user_error([&] { train(small_run("/proc/none", 8)); }), "cannot use '/proc/none' as output folder"));
+  EXPECT_TRUE(has(user_error([&] { train(small_run("/proc/none", 8)); }),
+                  "cannot use '/proc/none' as output folder"));
 }
 
 // Links to a device that is always full stand for a full disk: one for each file in turn.

@@ -72,6 +72,8 @@ inline std::vector<nlohmann::json> log_of(const std::filesystem::path& out) {
   return lines;
 }
 
-inline nlohmann::json summary_of(const std::filesystem::path& out) { return nlohmann::json::parse(read_file(out / "summary.json")); }
+inline nlohmann::json summary_of(const std::filesystem::path& out) {
+  return nlohmann::json::parse(read_file(out / "summary.json"));
+}
 
 }  // namespace gradflow::app

@@ -24,7 +24,8 @@ using namespace std::chrono_literals;
 
 class Process {
  public:
-  Process(const TempDir& dir, std::vector<std::string> arguments) : errors_(dir / "stderr"), out_(dir / "stdout") {
+  Process(const TempDir& dir, std::vector<std::string> arguments)
+      : errors_(dir / "stderr"), out_(dir / "stdout") {
     arguments.insert(arguments.begin(), {GRADFLOW_PROGRAM, "train"});
     std::vector<char*> argv;
     for (std::string& a : arguments) argv.push_back(a.data());
@@ -58,8 +59,28 @@ class Process {
 };
 
 std::vector<std::string> run_of(const std::filesystem::path& out, const char* steps) {
-  return {"--model", kModel, "--data", kData, "--steps", steps, "--optimizer", "adam", "--lr", "0.003", "--schedule", "cosine",
-          "--batch", "16", "--eval-every", "60", "--checkpoint-every", "25", "--device", "cpu", "--out", out.string()};
+  return {"--model",
+          kModel,
+          "--data",
+          kData,
+          "--steps",
+          steps,
+          "--optimizer",
+          "adam",
+          "--lr",
+          "0.003",
+          "--schedule",
+          "cosine",
+          "--batch",
+          "16",
+          "--eval-every",
+          "60",
+          "--checkpoint-every",
+          "25",
+          "--device",
+          "cpu",
+          "--out",
+          out.string()};
 }
 
 // Until the log has a line of a step, at most 20 s.
@@ -137,8 +158,12 @@ TEST(TrainProgram, ExitCodesTellWhoseFaultItWas) {
   EXPECT_EQ(code({"--weight-decay", "nan"}, "weight decay nan"), 2);
   EXPECT_EQ(code({"--resume"}, "nothing to resume"), 2);
 
-  std::vector<std::string> wild = {"--model", "mlp:depth=3,width=8", "--data", kData, "--steps", "9", "--optimizer", "sgd", "--lr", "1e30",
-                                   "--device", "cpu"};
+  std::vector<std::string> wild = {"--model",     "mlp:depth=3,width=8",
+                                   "--data",      kData,
+                                   "--steps",     "9",
+                                   "--optimizer", "sgd",
+                                   "--lr",        "1e30",
+                                   "--device",    "cpu"};
   const Process diverges(dir, wild);
   EXPECT_EQ(diverges.wait(), 1);
   EXPECT_TRUE(has(diverges.errors(), "training stopped at step"));

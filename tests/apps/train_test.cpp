@@ -54,8 +54,10 @@ TEST(Train, LearnsAndSaysSo) {
   EXPECT_EQ(summary["best"]["accuracy"], *std::max_element(held_out.begin(), held_out.end()));
   EXPECT_GT(summary["samples_per_second"], 0);
   std::set<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(dir / "run")) files.insert(entry.path().filename());
-  EXPECT_EQ(files, (std::set<std::string>{"best.safetensors", "last.safetensors", "log.jsonl", "summary.json"}));
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "run"))
+    files.insert(entry.path().filename());
+  EXPECT_EQ(files,
+            (std::set<std::string>{"best.safetensors", "last.safetensors", "log.jsonl", "summary.json"}));
 }
 
 // The whole held-out split, counted by an executor that takes it in one batch.
@@ -85,7 +87,8 @@ TEST(Train, EvaluatesEverySampleOnce) {
 }
 
 TEST(Train, ResumesBitForBitWithEveryOptimizer) {
-  for (const char* optimizer : {"sgd", "sgd:momentum=0.9,weight_decay=0.001", "nesterov", "adam", "adamw:beta2=0.95"}) {
+  for (const char* optimizer :
+       {"sgd", "sgd:momentum=0.9,weight_decay=0.001", "nesterov", "adam", "adamw:beta2=0.95"}) {
     SCOPED_TRACE(optimizer);
     const TempDir dir;
     const auto run = [&](const char* name, std::int64_t steps) {
@@ -102,7 +105,8 @@ TEST(Train, ResumesBitForBitWithEveryOptimizer) {
     o.steps = 40;
     ASSERT_EQ(train(o).code, 0);
     for (const char* file : {"last.safetensors", "best.safetensors", "log.jsonl"})
-      EXPECT_EQ(read_file(dir / "whole" / file) == read_file(dir / "halves" / file), true) << file << " differs";
+      EXPECT_EQ(read_file(dir / "whole" / file) == read_file(dir / "halves" / file), true)
+          << file << " differs";
   }
 }
 
@@ -110,7 +114,8 @@ TEST(Train, AResumedRunRemembersItsBest) {
   const TempDir dir;
   ASSERT_EQ(train(small_run(dir / "run", 10)).code, 0);
   const std::string best = read_file(dir / "run" / "best.safetensors");
-  edit_metadata(dir / "run" / "last.safetensors", [](Metadata& m) { m["best_accuracy"] = "1", m["best_loss"] = "0", m["best_step"] = "3"; });
+  edit_metadata(dir / "run" / "last.safetensors",
+                [](Metadata& m) { m["best_accuracy"] = "1", m["best_loss"] = "0", m["best_step"] = "3"; });
   TrainOptions o = resume(dir / "run");
   o.steps = 20;
   ASSERT_EQ(train(o).code, 0);
@@ -128,7 +133,8 @@ TEST(Train, ProbesChangeNoBit) {
   TrainOptions o = small_run(dir / "with", 12);
   o.probe_every = 1;
   ASSERT_EQ(train(o).code, 0);
-  const SafetensorsFile without(dir / "without" / "last.safetensors"), with(dir / "with" / "last.safetensors");
+  const SafetensorsFile without(dir / "without" / "last.safetensors"),
+      with(dir / "with" / "last.safetensors");
   ASSERT_EQ(without.tensors().size(), with.tensors().size());
   for (const StoredTensor& t : without.tensors())
     EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(t.data), t.bytes()),
@@ -139,7 +145,8 @@ TEST(Train, ProbesChangeNoBit) {
   for (const auto& line : log_of(dir / "with")) {
     if (line["event"] != "layers") continue;
     ++lines;
-    EXPECT_EQ(line["layer"], (nlohmann::json{"stem.linear", "block01.linear", "block02.linear", "head.linear"}));
+    EXPECT_EQ(line["layer"],
+              (nlohmann::json{"stem.linear", "block01.linear", "block02.linear", "head.linear"}));
     for (const char* key : {"value", "gradient", "weight", "weight_gradient", "update"}) {
       ASSERT_EQ(line[key].size(), 4u) << key;
       for (const double norm : line[key]) EXPECT_TRUE(norm > 0 && norm < 1e3) << key << " " << norm;
@@ -188,7 +195,9 @@ TEST(Train, AStoppedRunIsWrittenWholeAndGoesOnAsIfNothingHadBeen) {
     std::ostream out(&buffer);
     std::ostringstream errors;
     EXPECT_EQ(run_train(options("cut"), out, errors), 128 + signal);
-    EXPECT_TRUE(has(errors.str(), "interrupted after step 11 of 30; go on with: gradflow train --resume --out " + (dir / "cut").string() + " --device cpu"));
+    EXPECT_TRUE(
+        has(errors.str(), "interrupted after step 11 of 30; go on with: gradflow train --resume --out " +
+                              (dir / "cut").string() + " --device cpu"));
     EXPECT_EQ(Checkpoint(dir / "cut" / "last.safetensors").info().step, 11);
     EXPECT_EQ(summary_of(dir / "cut")["status"], "interrupted");
     EXPECT_EQ(log_of(dir / "cut").back()["step"], 11);
@@ -209,7 +218,9 @@ TEST(Train, WhatWasLoggedBehindTheCheckpointIsDropped) {
   ASSERT_EQ(train(small_run(dir / "whole", 12)).code, 0);
   ASSERT_EQ(train(small_run(dir / "cut", 8)).code, 0);
   // As after kill -9: lines of steps behind the last checkpoint, the last one cut off.
-  std::ofstream(dir / "cut" / "log.jsonl", std::ios::app) << R"({"event":"step","step":9,"loss":1})" << "\n" << R"({"event":"st)";
+  std::ofstream(dir / "cut" / "log.jsonl", std::ios::app) << R"({"event":"step","step":9,"loss":1})"
+                                                          << "\n"
+                                                          << R"({"event":"st)";
   TrainOptions o = resume(dir / "cut");
   o.steps = 12;
   ASSERT_EQ(train(o).code, 0);
@@ -235,7 +246,8 @@ TEST(Train, KeepsTheLastGoodCheckpointWhenItDiverges) {
 
   const auto last = log_of(dir / "run").back();
   ASSERT_EQ(last["event"], "nonfinite");
-  EXPECT_TRUE(has(result.errors, last["tensor"].get<std::string>() + " in layer " + last["layer"].get<std::string>()));
+  EXPECT_TRUE(has(result.errors,
+                  last["tensor"].get<std::string>() + " in layer " + last["layer"].get<std::string>()));
   const auto summary = summary_of(dir / "run");
   EXPECT_EQ(summary["status"], "nonfinite");
   const SafetensorsFile kept(dir / "run" / "last.safetensors");
@@ -260,13 +272,15 @@ TEST(Train, AnUpdateThatOverflowsIsNamedAndNotSaved) {
 }
 
 TEST(NonFinite, TheEarliestStepAndTheFirstTensorInItWin) {
-  const Model model = build_model(parse_model("mlp:depth=4,width=8"), {.batch = 2, .features = 3, .classes = 2});
+  const Model model =
+      build_model(parse_model("mlp:depth=4,width=8"), {.batch = 2, .features = 3, .classes = 2});
   const auto requests = all_scalar_probes(model.graph, true, true);
   std::vector<std::vector<Stats>> history(3, std::vector<Stats>(requests.size()));
   EXPECT_FALSE(first_nonfinite(model.graph, requests, history));
   const auto spoil = [&](std::size_t step, ProbeTarget target, int id) {
     for (std::size_t i = 0; i < requests.size(); ++i)
-      if (requests[i].target == target && requests[i].id == id) return history[step][i].nonfinite = 3, history[step][i].count = 16, void();
+      if (requests[i].target == target && requests[i].id == id)
+        return history[step][i].nonfinite = 3, history[step][i].count = 16, void();
     FAIL() << "no such probe";
   };
   const auto found = [&] {

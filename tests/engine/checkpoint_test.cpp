@@ -65,7 +65,9 @@ struct Trained {
   ParameterStore store;
   std::unique_ptr<Optimizer> optimizer;
 
-  explicit Trained(const Graph& graph, std::optional<OptimizerConfig> config = OptimizerConfig{.momentum = 0.9}, std::uint64_t seed = 1)
+  explicit Trained(const Graph& graph,
+                   std::optional<OptimizerConfig> config = OptimizerConfig{.momentum = 0.9},
+                   std::uint64_t seed = 1)
       : store(*backend, graph) {
     store.initialize({}, seed);
     if (!config) return;
@@ -99,8 +101,13 @@ struct Trained {
 };
 
 CheckpointInfo some_info() {
-  return {.model = "mlp:depth=2,width=5", .data = "synthetic", .schedule = "cosine", .step = 1234567890123, .batch = 96,
-          .seed = 18446744073709551615u, .extra = {{"note", "grüße"}, {"best", "0.25"}}};
+  return {.model = "mlp:depth=2,width=5",
+          .data = "synthetic",
+          .schedule = "cosine",
+          .step = 1234567890123,
+          .batch = 96,
+          .seed = 18446744073709551615u,
+          .extra = {{"note", "grüße"}, {"best", "0.25"}}};
 }
 
 OptimizerConfig config_of(OptimizerKind kind) {
@@ -110,7 +117,8 @@ OptimizerConfig config_of(OptimizerKind kind) {
 
 TEST(Checkpoint, BringsEveryBitBackForEveryOptimizerAndDtype) {
   for (const DType dtype : {DType::f32, DType::f64}) {
-    for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw}) {
+    for (const OptimizerKind kind :
+         {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw}) {
       SCOPED_TRACE(std::string(name_of(dtype)) + " " + name_of(kind));
       const TempDir dir;
       const Graph graph = graph_of({5, 3}, dtype);
@@ -161,7 +169,8 @@ TEST(Checkpoint, NamesTensorsAsAPersonExpects) {
     sgd.push_back(std::string("optimizer/momentum/block01.") + p);
     adam.push_back(std::string("optimizer/first_moment/block01.") + p);
   }
-  for (const char* p : {"bias", "weight"}) adam.push_back(std::string("optimizer/second_moment/block01.") + p);
+  for (const char* p : {"bias", "weight"})
+    adam.push_back(std::string("optimizer/second_moment/block01.") + p);
   EXPECT_EQ(names(config_of(OptimizerKind::sgd)), sgd);
   EXPECT_EQ(names(config_of(OptimizerKind::adam)), adam);
   EXPECT_EQ(names({.momentum = 0}), network);
@@ -204,9 +213,15 @@ TEST(Checkpoint, RefusesAnotherNetworkOrOptimizerAndChangesNothing) {
       {"shallower", graph_of({5}), sgd, {"it holds 'block02.", "which does not exist here", model}},
       {"dtype", graph_of({5, 3}, DType::f64), sgd, {"'block01.weight' is F32 there, F64 here"}},
       {"no state", graph_of({5, 3}, DType::f32, false), sgd, {"it holds 'block01.running_mean' [5]"}},
-      {"kind", graph_of({5, 3}), config_of(OptimizerKind::adam), {"was trained with optimizer 'sgd:", "not 'adam:"}},
+      {"kind",
+       graph_of({5, 3}),
+       config_of(OptimizerKind::adam),
+       {"was trained with optimizer 'sgd:", "not 'adam:"}},
       {"nesterov", graph_of({5, 3}), config_of(OptimizerKind::nesterov), {"'sgd:", "not 'nesterov:"}},
-      {"no momentum", graph_of({5, 3}), {.momentum = 0}, {"holds 'optimizer/momentum/block01.", "momentum=0.9", "momentum=0,"}},
+      {"no momentum",
+       graph_of({5, 3}),
+       {.momentum = 0},
+       {"holds 'optimizer/momentum/block01.", "momentum=0.9", "momentum=0,"}},
   };
   for (const Misfit& m : misfits) {
     SCOPED_TRACE(m.what);
@@ -252,7 +267,8 @@ void write_quickly(const std::filesystem::path& path, const std::string& bytes) 
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
-// Every truncation and a flip of every bit of the header: one line, never a crash, nothing restored by halves.
+// Every truncation and a flip of every bit of the header: one line, never a crash, nothing restored by
+// halves.
 TEST(Checkpoint, SurvivesTruncationAndCorruption) {
   const TempDir dir;
   const Trained saved(graph_of({3}));
@@ -290,7 +306,8 @@ TEST(Checkpoint, SurvivesTruncationAndCorruption) {
 }
 
 TEST(Checkpoint, FindsTheFirstTensorThatIsNotFinite) {
-  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(),
+                  kInfinity = std::numeric_limits<float>::infinity();
   Trained run(graph_of({5, 3}), config_of(OptimizerKind::adam));
   EXPECT_EQ(find_nonfinite(run.store, run.optimizer.get()), std::nullopt);
   run.optimizer->second_moments()[3].as<float>()[0] = kInfinity;
@@ -316,8 +333,10 @@ TEST(Checkpoint, AFailedSaveKeepsTheOneBefore) {
   EXPECT_THROW(save_checkpoint(dir / "c", run.store, run.optimizer.get(), twice), InternalError);
   EXPECT_EQ(read_file(dir / "c"), before);
   EXPECT_EQ(dir.entries(), 1u);
-  EXPECT_TRUE(has(user_error([&] { save_checkpoint(dir / "none" / "c", run.store, nullptr, some_info()); }), "cannot write"));
-  EXPECT_TRUE(has(user_error([&] { save_checkpoint("/dev/full", run.store, nullptr, some_info()); }), "No space left on device"));
+  EXPECT_TRUE(has(user_error([&] { save_checkpoint(dir / "none" / "c", run.store, nullptr, some_info()); }),
+                  "cannot write"));
+  EXPECT_TRUE(has(user_error([&] { save_checkpoint("/dev/full", run.store, nullptr, some_info()); }),
+                  "No space left on device"));
 }
 
 // A process that saves without pause is killed at some moment, again and again.
@@ -336,7 +355,8 @@ TEST(Checkpoint, IsReadableWheneverTheWriterIsKilled) {
     if (child == 0) {
       for (;;) {
         ++info.step;
-        std::fill_n(run.store.parameters()[0].as<float>(), run.store.parameters()[0].elements(), static_cast<float>(info.step % 1000));
+        std::fill_n(run.store.parameters()[0].as<float>(), run.store.parameters()[0].elements(),
+                    static_cast<float>(info.step % 1000));
         save_checkpoint(dir / "c", run.store, run.optimizer.get(), info);
       }
     }
@@ -358,7 +378,8 @@ TEST(Checkpoint, IsReadableWheneverTheWriterIsKilled) {
 }
 
 TEST(Checkpoint, DescribesAnOptimizerExactly) {
-  EXPECT_EQ(describe({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4}), "sgd:lr=0.1,momentum=0.9,weight_decay=0.0001");
+  EXPECT_EQ(describe({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4}),
+            "sgd:lr=0.1,momentum=0.9,weight_decay=0.0001");
   EXPECT_EQ(describe({.kind = OptimizerKind::adamw, .learning_rate = 1e-3, .weight_decay = 0.01}),
             "adamw:lr=0.001,beta1=0.9,beta2=0.999,epsilon=1e-08,weight_decay=0.01");
   EXPECT_NE(describe({.learning_rate = 0.1}), describe({.learning_rate = 0.1 + 1e-16}));

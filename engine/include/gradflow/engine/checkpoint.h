@@ -50,8 +50,10 @@ class Checkpoint {
   explicit Checkpoint(const std::filesystem::path& path);
 
   const CheckpointInfo& info() const noexcept { return info_; }
-  const std::string& optimizer() const noexcept { return optimizer_; }  // as describe() wrote it; may be empty
-  const std::string& version() const noexcept { return version_; }      // of the gradflow that wrote it
+  const std::string& optimizer() const noexcept {
+    return optimizer_;
+  }                                                                 // as describe() wrote it; may be empty
+  const std::string& version() const noexcept { return version_; }  // of the gradflow that wrote it
 
   // Copies parameters, states and, unless `optimizer` is null, its moments. Names, shapes and element
   // types must be exactly those of the network, and the optimizer of the same kind: otherwise UserError
