@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/common/held_out.h"
+#include "apps/common/evaluator.h"
 #include "apps/study/layer_probes.h"
 #include "apps/study/prediction.h"
 #include "gradflow/engine/executor.h"
@@ -109,7 +109,7 @@ class NetworkStudy {
                                  .momentum = options_.momentum, .weight_decay = options_.weight_decay});
     const LayerProbes layout(model_, true);
     Executor executor(model_.graph, store_, &optimizer, {.probes = layout.requests()});
-    HeldOut held_out(spec_, data_.data, store_, options_.held_out, relu());
+    Evaluator held_out(spec_, data_.data, store_, data_.test, options_.held_out, relu());
     double loss_sum = 0;
     int steps_since = 0;
     // One more step than is trained: the last moment is measured on the trained network and not applied.
@@ -133,15 +133,14 @@ class NetworkStudy {
   bool relu() const { return spec_.mlp.act == PointwiseId::relu; }  // the one whose units can die
   bool is_moment(int step) const { return step == 0 || std::ranges::find(options_.moments, step) != options_.moments.end(); }
 
-  void add_curve_point(int step, HeldOut& held_out, double train_loss, bool last) {
-    HeldOutResult r;
+  void add_curve_point(int step, Evaluator& held_out, double train_loss, bool last) {
+    Evaluation r;
     if (last) {
-      HeldOut whole(spec_, data_.data, store_, data_.data.test.count(), relu());
-      r = whole.run(data_.test);
+      r = Evaluator(spec_, data_.data, store_, data_.test, Evaluator::kAll, relu()).run();
       result_.final_accuracy = r.accuracy;
       result_.final_loss = r.loss;
     } else {
-      r = held_out.run(data_.test);
+      r = held_out.run();
     }
     result_.curve.push_back({.step = step, .train_loss = train_loss, .test_loss = r.loss, .test_accuracy = r.accuracy});
     dead_ = r.dead;

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "apps/train/evaluator.h"
+#include "apps/common/evaluator.h"
 #include "apps/train/nonfinite.h"
 #include "apps/train/session.h"
 #include "gradflow/engine/json_lines.h"

@@ -101,7 +101,8 @@ void build_network(Session& s) {
       s.model.graph, *s.parameters, s.optimizer.get(),
       ExecutorOptions{.probes = all_scalar_probes(s.model.graph, true, true), .history = kHistory});
   s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train);
-  s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.device, *s.parameters);
+  s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test);
+  s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed);
 }
 
 void restore(Session& s, const Checkpoint& checkpoint) {

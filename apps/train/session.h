@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "apps/train/evaluator.h"
+#include "apps/common/evaluator.h"
 #include "apps/train/settings.h"
 #include "gradflow/engine/dataset.h"
 #include "gradflow/engine/executor.h"
@@ -36,7 +36,7 @@ struct Session {  // members in the order in which they depend on each other
   std::unique_ptr<ParameterStore> parameters;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<Executor> executor;  // training, with every scalar probe and a short history
-  std::unique_ptr<Feed> feed;
+  std::unique_ptr<Feed> feed, test_feed;
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<BatchOrder> order;
 

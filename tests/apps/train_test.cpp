@@ -8,7 +8,7 @@
 #include <fstream>
 #include <set>
 
-#include "apps/train/evaluator.h"
+#include "apps/common/evaluator.h"
 #include "apps/train/nonfinite.h"
 #include "apps/train_files.h"
 #include "gradflow/engine/checkpoint.h"
@@ -80,7 +80,7 @@ TEST(Train, EvaluatesEverySampleOnce) {
   EXPECT_DOUBLE_EQ(summary["held_out"]["accuracy"], static_cast<double>(whole.correct) / 601);
   // Rows are independent in evaluation; only the products' blocking may differ with the batch (f32).
   EXPECT_NEAR(summary["held_out"]["loss"], whole.loss_sum / 601, 1e-5);
-  Evaluator evaluator(parse_model(kModel), data, *device, parameters);
+  Evaluator evaluator(parse_model(kModel), data, parameters, feed);
   const Evaluation first = evaluator.run(), second = evaluator.run();
   EXPECT_EQ(first.loss, second.loss);
   EXPECT_EQ(first.loss, summary["held_out"]["loss"]);

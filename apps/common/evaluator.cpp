@@ -1,4 +1,4 @@
-#include "apps/common/held_out.h"
+#include "apps/common/evaluator.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,32 +11,34 @@ constexpr std::size_t kBatch = 500;
 
 }  // namespace
 
-HeldOut::HeldOut(const ModelSpec& spec, const Dataset& data, ParameterStore& store, std::size_t samples, bool dead_units) {
-  const std::size_t count = std::min(samples, data.test.count()), batch = std::min(kBatch, count);
+Evaluator::Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore& parameters, Feed& test, std::size_t samples,
+                     bool dead_units)
+    : test_(test) {
+  const std::size_t count = std::min(samples, test.count()), batch = std::min(kBatch, count);
   const std::size_t whole = batch ? count - count % batch : 0;
   const auto add = [&](std::size_t rows, std::size_t first, std::size_t last) {
     if (first == last) return;
     const Model model = build_model(spec, {.batch = static_cast<std::int64_t>(rows), .features = static_cast<std::int64_t>(data.shape.features()),
-                                           .classes = data.classes, .dtype = store.dtype()});
+                                           .classes = data.classes, .dtype = parameters.dtype()});
     ExecutorOptions options{.training = false};
     for (const WeightLayer& layer : model.layers)
       if (dead_units && layer.activation)
         options.probes.push_back({.target = ProbeTarget::value, .id = *layer.activation, .stats = false, .alive = true});
-    parts_.push_back({rows, first, last, std::make_unique<Executor>(model.graph, store, nullptr, options)});
+    parts_.push_back({rows, first, last, std::make_unique<Executor>(model.graph, parameters, nullptr, options)});
   };
   add(batch, 0, whole);
   add(count - whole, whole, count);
 }
 
-HeldOutResult HeldOut::run(Feed& test) {
-  HeldOutResult result;
+Evaluation Evaluator::run() {
+  Evaluation result;
   std::vector<std::vector<std::uint8_t>> alive;
   kernels::LossResult total;
   for (Part& part : parts_) {
     Executor& e = *part.executor;
     e.reset_alive();
     for (std::size_t i = part.first; i < part.last; i += part.batch) {
-      test.load_range(i, e.input("x"), e.input("labels"));
+      test_.load_range(i, e.input("x"), e.input("labels"));
       e.forward();
     }
     const kernels::LossResult loss = e.take_loss();

@@ -14,25 +14,29 @@
 
 namespace gradflow::app {
 
-struct HeldOutResult {
+struct Evaluation {
   double loss = 0;      // mean over the samples
   double accuracy = 0;  // share of them
   std::vector<double> dead;  // per weight layer: fraction of the units fed by it that are <= 0 on every
                              // sample; NaN for the head. Empty unless asked for
 };
 
-class HeldOut {
+class Evaluator {
  public:
-  // Over the first `samples` of the test split (or all, if it has fewer). `store` must outlive it.
-  HeldOut(const ModelSpec& spec, const Dataset& data, ParameterStore& store, std::size_t samples, bool dead_units);
+  static constexpr std::size_t kAll = static_cast<std::size_t>(-1);
 
-  HeldOutResult run(Feed& test);  // `test` holds data.test
+  // Over the first `samples` of the test split, which `test` feeds. Parameters and feed must outlive it.
+  Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore& parameters, Feed& test, std::size_t samples = kAll,
+            bool dead_units = false);
+
+  Evaluation run();
 
  private:
   struct Part {
     std::size_t batch = 0, first = 0, last = 0;  // samples [first, last)
     std::unique_ptr<Executor> executor;
   };
+  Feed& test_;
   std::vector<Part> parts_;
 };
 
