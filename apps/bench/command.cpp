@@ -37,6 +37,7 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
   bench->footer("Example:\n  gradflow bench step");
   const auto o = std::make_shared<Options>();
   o->step.network.model = "mlp:depth=50,width=256,act=relu";
+  o->step.network.data = "synthetic:features=256";
   add_network_options(*step, o->step.network);
   step->get_option("--model")->required(false)->capture_default_str();
   step->add_option("--optimizer", o->step.optimizer,
