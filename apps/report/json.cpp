@@ -123,7 +123,8 @@ bool is_scalar_list(const Json& json) {
 
 void append_text(const Json& json, int indent, std::string& out) {
   if (json.is_primitive() || json.empty() || is_scalar_list(json)) {
-    out += json.dump();
+    // Paths may hold bytes that are no UTF-8; those become U+FFFD.
+    out += json.dump(-1, ' ', false, Json::error_handler_t::replace);
     return;
   }
   const std::string margin(static_cast<std::size_t>(indent + 1), ' ');

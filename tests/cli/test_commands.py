@@ -20,7 +20,7 @@ COMMANDS = ["demo", "report", "train", "measure", "plan", "bench", "bench step",
 
 
 def run(*arguments, stdout=subprocess.PIPE, folder=None):
-    return subprocess.run([PROGRAM, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=folder, timeout=60)
+    return subprocess.run([PROGRAM, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace", cwd=folder, timeout=60)
 
 
 def idx(values, *extents, kind=0x08, magic=None):
@@ -313,6 +313,13 @@ class Measure(Program):
         self.assertEqual(contents[0], contents[1])
         self.assertNotEqual(contents[0][0], contents[2][0])
         self.assertEqual(sorted(os.listdir(self.folder)), ["m.json", "t.safetensors"])
+
+    def test_paths_need_not_be_text(self):
+        folder = os.path.join(os.fsencode(self.folder), b"data\xff")
+        os.mkdir(folder)
+        write_mnist(os.fsdecode(folder))
+        self.works("measure", "--model", MODEL, "--data", b"mnist:" + folder, "--batch", "4", "--json", "m.json", "--save-tensors", "t")
+        self.assertIn("\ufffd", self.read_json("m.json")["data"])
 
     def test_a_dead_network_says_so(self):
         text = self.works("measure", "--model", "mlp:depth=40,width=16,act=sigmoid,init=lecun", "--data", DATA, "--batch", "8", "--json", "m.json")
