@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "apps/study/network_study.h"
+#include "apps/study/run_networks.h"
 #include "apps/study/verdict.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/interrupt.h"
@@ -27,6 +27,7 @@ StudyResult describe_study(const StudyOptions& o, const Dataset& data, const ker
   r.device = device.name;
   r.device_model = device.model;
   r.libraries = device.libraries;
+  if (const int n = networks_at_a_time(backend); backend.is_host()) r.libraries += fmt::format("; {} network{} at a time, one thread each", n, n == 1 ? "" : "s");
   r.precision = device.precision;
   r.data = fmt::format("{}: {} + {} images {}x{}x{}, {} classes, pixels shifted and scaled to mean 0 and mean square 1", data.name,
                        data.train.count(), data.test.count(), data.shape.height, data.shape.width, data.shape.channels, data.classes);
@@ -47,19 +48,7 @@ StudyResult run_study(const StudyOptions& options, const StudyProgress& progress
   const Dataset data = load_dataset(options.data);
   const auto backend = open_device(options.device);
   StudyResult result = describe_study(options, data, *backend);
-  Feed train(*backend, data, data.train), test(*backend, data, data.test);
-  const std::vector<NetworkChoice> choices = factorial(options);
-
-  // Work is counted in layers: the yardstick is a small part.
-  double work = 0, done = 0;
-  for (const NetworkChoice& c : choices) work += c.depth;
-  for (const NetworkChoice& c : choices) {
-    if (interrupted()) break;
-    const auto tick = [&](double share) { progress((done + share * c.depth) / work, c.title); };
-    NetworkResult network = study_network(options, c, *backend, {data, train, test}, tick);
-    done += c.depth;
-    if (!network.moments.empty()) result.networks.push_back(std::move(network));
-  }
+  result.networks = run_networks(options, factorial(options), *backend, data, progress);
   result.interrupted = interrupted();
 
   const NetworkResult* yardstick = nullptr;
