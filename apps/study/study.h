@@ -22,7 +22,7 @@ struct StudyOptions {
   int yardstick_depth = 4;
   int batch = 128;
   int init_seeds = 8;             // networks averaged at initialization
-  int steps = 400;                // of training
+  int steps = 300;                // of training
   std::vector<int> moments;       // steps at which all layers are measured; 0 and `steps` always are
   std::size_t held_out = 2000;    // test samples behind the curves; the last point uses all
   kernels::OptimizerKind optimizer = kernels::OptimizerKind::sgd;
