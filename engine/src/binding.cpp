@@ -128,13 +128,12 @@ void Binding::bind_updates() {
   for (std::size_t l = 0; l < plan.launches.size(); ++l) {
     const Launch& launch = plan.launches[l];
     if (launch.kind != LaunchKind::update) continue;
+    const bool all = launch.node == kNobody;
+    const NodeId first = all ? 0 : launch.node, last = all ? static_cast<NodeId>(graph.nodes().size()) : launch.node + 1;
     for (const bool probes : {false, true}) {
       std::vector<kernels::UpdateSlice> slices;
-      for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) {
-        if (launch.node != kNobody) n = launch.node;
+      for (NodeId n = first; n < last; ++n)
         for (const ParameterId p : graph.node(n).parameters) slice(slices, p, probes);
-        if (launch.node != kNobody) break;
-      }
       (probes ? updates_[l].with_probes : updates_[l].without_probes) = backend.prepare_update(desc, slices);
     }
   }
