@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "apps/common/evaluator.h"
+#include "apps/common/nonfinite.h"
 #include "apps/study/layer_probes.h"
 #include "apps/study/prediction.h"
 #include "gradflow/engine/executor.h"
@@ -17,20 +18,6 @@ ModelShape shape_of(const Dataset& data, int batch) {
 }
 
 double mean_loss(const kernels::LossResult& r) { return r.loss_sum / static_cast<double>(std::max<std::uint64_t>(r.rows, 1)); }
-
-// The first thing in the order of the step that was not finite.
-std::string first_nonfinite(const Graph& graph, const std::vector<ProbeRequest>& requests, const std::vector<ProbeReading>& readings) {
-  for (const ProbeTarget target : {ProbeTarget::parameter, ProbeTarget::value, ProbeTarget::gradient, ProbeTarget::parameter_gradient}) {
-    const bool backward = target == ProbeTarget::gradient || target == ProbeTarget::parameter_gradient;
-    for (std::size_t k = 0; k < requests.size(); ++k) {
-      const std::size_t i = backward ? requests.size() - 1 - k : k;
-      if (requests[i].target != target || readings[i].stats.nonfinite == 0) continue;
-      const bool on_value = target == ProbeTarget::value || target == ProbeTarget::gradient;
-      return (on_value ? graph.value(requests[i].id).name : graph.parameter(requests[i].id).name) + " " + name_of(target);
-    }
-  }
-  return "loss";
-}
 
 class NetworkStudy {
  public:
@@ -163,11 +150,11 @@ class NetworkStudy {
     result_.moments.push_back({.step = step, .seeds = 1, .loss = loss, .layers = std::move(rows)});
   }
 
-  // The scalars of the failing step are at hand: parameters as they were before it, then its values, then
-  // its gradients.
+  // The scalars of the failing step are at hand, of its parameters as they were before it.
   void diverge(int step, Executor& executor) {
     result_.diverged_at = step;
-    result_.diverged_where = first_nonfinite(model_.graph, executor.options().probes, executor.read_probes());
+    const auto found = first_nonfinite(model_.graph, executor.options().probes, executor.read_history());
+    result_.diverged_where = found ? found->tensor : "the loss";
   }
 
   std::vector<double> dead_;

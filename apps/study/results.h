@@ -98,7 +98,7 @@ struct NetworkResult {
   std::vector<CurvePoint> curve;
   double final_accuracy = kMissing, final_loss = kMissing;
   std::optional<int> diverged_at;  // step of the first non-finite loss
-  std::string diverged_where;      // "block03.linear.weight gradient"
+  std::string diverged_where;      // "output of block03.add"
   Verdict at_init;                 // from moments[0]
   Verdict trained;                 // from the last moment and the curve
 };

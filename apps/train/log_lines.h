@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "apps/common/evaluator.h"
-#include "apps/train/nonfinite.h"
+#include "apps/common/nonfinite.h"
 #include "apps/train/session.h"
 #include "gradflow/engine/json_lines.h"
 

@@ -10,7 +10,7 @@
 #include "apps/common/text_table.h"
 #include "apps/terminal/progress.h"
 #include "apps/train/log_lines.h"
-#include "apps/train/nonfinite.h"
+#include "apps/common/nonfinite.h"
 #include "apps/train/session.h"
 #include "apps/train/summary.h"
 #include "gradflow/engine/interrupt.h"

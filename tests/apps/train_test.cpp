@@ -9,7 +9,7 @@
 #include <set>
 
 #include "apps/common/evaluator.h"
-#include "apps/train/nonfinite.h"
+#include "apps/common/nonfinite.h"
 #include "apps/train_files.h"
 #include "gradflow/engine/checkpoint.h"
 #include "gradflow/engine/device.h"

@@ -1,4 +1,4 @@
-#include "apps/train/nonfinite.h"
+#include "apps/common/nonfinite.h"
 
 #include <fmt/format.h>
 
