@@ -85,15 +85,17 @@ class HostUpdate final : public Update {
       measured_ = measured_ || slices_[s].w_stats || slices_[s].dw_stats || slices_[s].update_stats;
     }
     first_piece_.push_back(pieces_.size());
+    share_out();
     if (measured_) partials_ = std::make_unique<Partial[]>(pieces_.size());
   }
 
   void run() override {
     const Rates<T> rates(*desc_.scalars);
-    for_each_index(context_, pieces_.size(), elements_ >= kSerialCheap,
-                   [&](std::size_t i) { update(rates, i); });
-    if (measured_)
-      for_each_index(context_, slices_.size(), elements_ >= kSerialCheap, [&](std::size_t s) { collect(s); });
+    for_each_index(context_, shares_.size() - 1, elements_ >= kSerialCheap, [&](std::size_t t) {
+      for (std::size_t i = shares_[t]; i < shares_[t + 1]; ++i) update(rates, i);
+    });
+    if (measured_)  // a few additions a piece: less than a second parallel region would cost
+      for (std::size_t s = 0; s < slices_.size(); ++s) collect(s);
   }
 
  private:
@@ -104,6 +106,19 @@ class HostUpdate final : public Update {
   struct Partial {
     Stats w, dw, update;
   };
+
+  // Cuts the pieces into one run a thread, of about equal elements: a bias is a piece too, but a small one. A
+  // piece belongs to the thread in whose part of the elements its middle lies.
+  void share_out() {
+    const std::size_t threads = static_cast<std::size_t>(context_.threads);
+    std::size_t piece = 0, before = 0;
+    for (std::size_t t = 0; t < threads; ++t) {
+      shares_.push_back(piece);
+      const std::size_t end = (t + 1) * elements_ / threads;
+      for (; piece < pieces_.size() && before + pieces_[piece].length / 2 < end; ++piece) before += pieces_[piece].length;
+    }
+    shares_.push_back(pieces_.size());
+  }
 
   void update(const Rates<T>& rates, std::size_t index) {
     const Piece& piece = pieces_[index];
@@ -173,6 +188,7 @@ class HostUpdate final : public Update {
   UpdateDesc desc_;
   std::vector<UpdateSlice> slices_;
   std::vector<Piece> pieces_;
+  std::vector<std::size_t> shares_;  // thread t runs pieces shares_[t] .. shares_[t + 1]
   std::vector<std::size_t> first_piece_;
   std::unique_ptr<Partial[]> partials_;
   std::size_t elements_ = 0;
