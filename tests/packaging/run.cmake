@@ -25,7 +25,8 @@ endfunction()
 function(build_consumer tree)
   file(REMOVE_RECURSE ${WORK}/${tree})
   step(${CMAKE_COMMAND} -S ${consumer} -B ${WORK}/${tree} -G ${GENERATOR}
-    -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE} ${ARGN})
+    -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE}
+    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=${RELWITHDEBINFO_FLAGS}" ${ARGN})
   step(${CMAKE_COMMAND} --build ${WORK}/${tree} --target consumer)
   run_consumer(${WORK}/${tree}/consumer)
 endfunction()
