@@ -22,6 +22,22 @@ PlanOptions plan_options(const ExecutorOptions& o, Backend& backend, bool with_o
   return p;
 }
 
+// What is queued in its life has the name in a profiler's timeline; a null name costs nothing.
+class NamedRange {
+ public:
+  NamedRange(Backend& backend, kernels::RangeName name) : backend_(name ? &backend : nullptr) {
+    if (backend_) backend_->range_begin(name);
+  }
+  ~NamedRange() {
+    if (backend_) backend_->range_end();
+  }
+  NamedRange(const NamedRange&) = delete;
+  NamedRange& operator=(const NamedRange&) = delete;
+
+ private:
+  Backend* backend_;
+};
+
 }  // namespace
 
 Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions o)
@@ -40,6 +56,7 @@ Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, Exec
   bind_probes();
   bind_nodes();
   bind_updates();
+  for (const Launch& l : plan.launches) ranges_.push_back(backend.register_range(name_of_launch(l).c_str()));
 }
 
 Tensor Binding::buffer_tensor(int buffer, const TensorSpec& spec) const {
@@ -81,8 +98,6 @@ void Binding::bind_nodes() {
     for (std::size_t i = 0; i < plan.saved_buffers[n].size(); ++i)
       b.saved.push_back(buffer_tensor(plan.saved_buffers[n][i], node.inference.saved[i]));
     b.prepared = node.layer->prepare(input_specs, backend);
-    b.forward_name = fmt::format("{} forward", node.name);
-    b.backward_name = fmt::format("{} backward", node.name);
 
     const auto workspace = [&](int buffer) { return buffer == kNobody ? nullptr : arena_.at(plan.buffers[at(buffer)].offset); };
     ForwardContext& f = b.forward;
@@ -151,34 +166,30 @@ std::string Binding::name_of_launch(const Launch& launch) const {
 void Binding::launch(int index, Probing probing) {
   const Launch& l = plan.launches[at(index)];
   const bool probes = probing != Probing::off;
+  if (l.probe != kNobody && probing != Probing::all && !(probes && l.kind == LaunchKind::stats)) return;
+  const NamedRange range(backend, ranges_[at(index)]);
+  run(l, index, probes);
+}
+
+void Binding::run(const Launch& l, int index, bool probes) {
   switch (l.kind) {
     case LaunchKind::forward: {
       BoundNode& b = nodes_[at(l.node)];
       b.forward.x_stats = probes ? b.x_stats : nullptr;
       b.forward.y_stats = probes ? b.y_stats : nullptr;
-      backend.range_begin(b.forward_name.c_str());
-      graph.node(l.node).layer->forward(b.forward);
-      backend.range_end();
-      return;
+      return graph.node(l.node).layer->forward(b.forward);
     }
     case LaunchKind::backward: {
       BoundNode& b = nodes_[at(l.node)];
       b.backward.dy_stats = probes ? b.dy_stats : nullptr;
       b.backward.dx_stats = probes ? b.dx_stats : nullptr;
-      backend.range_begin(b.backward_name.c_str());
-      graph.node(l.node).layer->backward(b.backward);
-      backend.range_end();
-      return;
+      return graph.node(l.node).layer->backward(b.backward);
     }
     case LaunchKind::update: {
       const BoundUpdate& u = updates_[at(index)];
-      backend.range_begin("update");
-      (probes ? u.with_probes : u.without_probes)->run();
-      backend.range_end();
-      return;
+      return (probes ? u.with_probes : u.without_probes)->run();
     }
-    default:
-      if (probing == Probing::all || (probes && l.kind == LaunchKind::stats)) launch_probe(l);
+    default: launch_probe(l);
   }
 }
 

@@ -49,7 +49,6 @@ class Binding {
     ForwardContext forward;
     BackwardContext backward;
     Stats *x_stats = nullptr, *y_stats = nullptr, *dy_stats = nullptr, *dx_stats = nullptr;
-    std::string forward_name, backward_name;
   };
   struct BoundUpdate {
     std::unique_ptr<kernels::Update> with_probes, without_probes;
@@ -64,12 +63,14 @@ class Binding {
   std::vector<Stats*> update_sinks_[3];  // by ParameterId: w, dw, update
   std::size_t scalar_bytes_ = 0;      // the leading part of readings_: one Stats per request
   std::vector<std::size_t> alive_units_;
+  std::vector<kernels::RangeName> ranges_;  // by launch: its name in a profiler, or null
 
   Tensor buffer_tensor(int buffer, const TensorSpec& spec) const;
   void bind_tensors();
   void bind_probes();
   void bind_nodes();
   void bind_updates();
+  void run(const Launch& launch, int index, bool probes);
   void launch_probe(const Launch& launch);
 };
 

@@ -1,6 +1,7 @@
 // The host behind the Backend interface: memory, facts about the machine, and forwarding.
 #include <fmt/format.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +10,7 @@
 
 #include "functions.h"
 #include "gradflow/kernels/error.h"
+#include "gradflow/kernels/host_timer.h"
 
 namespace gradflow::kernels {
 namespace cpu {
@@ -37,6 +39,12 @@ std::size_t memory_kib(std::string_view key) {
   return value.empty() ? 0 : std::strtoull(value.c_str(), nullptr, 10);
 }
 
+std::size_t last_level_cache() {
+  for (const int level : {_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE})
+    if (const long bytes = ::sysconf(level); bytes > 0) return static_cast<std::size_t>(bytes);
+  return 0;
+}
+
 struct HashMatmul {
   std::size_t operator()(const MatmulDesc& d) const noexcept {
     std::size_t h = static_cast<std::size_t>(d.dtype);
@@ -60,6 +68,7 @@ class CpuBackend final : public Backend {
                                   context_.threads == 1 ? "" : "s");
     info_.precision = "f32 (no fast-math, denormals kept), f64";
     info_.memory_bytes = memory_kib("MemTotal") * 1024;
+    info_.cache_bytes = last_level_cache();
     info_.threads = context_.threads;
   }
 
@@ -93,8 +102,12 @@ class CpuBackend final : public Backend {
   }
   void synchronize() override {}
   std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
-  void range_begin(const char*) noexcept override {}
+  RangeName register_range(const char*) override { return nullptr; }
+  void range_begin(RangeName) noexcept override {}
   void range_end() noexcept override {}
+  void profile_start() override {}
+  void profile_stop() override {}
+  std::unique_ptr<Timer> make_timer() override { return std::make_unique<HostTimer>(); }
 
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override {
     require_real(desc.dtype);
@@ -126,6 +139,7 @@ class CpuBackend final : public Backend {
   void exponent_histogram(const ExponentHistogram& a) override { cpu::exponent_histogram(context_, a); }
   void mark_alive(const MarkAlive& a) override { cpu::mark_alive(context_, a); }
   void gather_batch(const GatherBatch& a) override { cpu::gather_batch(context_, a); }
+  void move_memory(const MoveMemory& a) override { cpu::move_memory(context_, a); }
 
  private:
   static constexpr std::size_t kAlignment = 256;

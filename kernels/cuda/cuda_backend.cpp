@@ -21,6 +21,7 @@ DeviceInfo describe_device(const DeviceQueue& queue, const MatmulLibrary& produc
                                cuda_version(driver));
   info.precision = "f32 (no TF32, no fast-math)";
   info.memory_bytes = properties.totalGlobalMem;
+  info.cache_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   info.threads = properties.multiProcessorCount;
   return info;
 }
@@ -30,13 +31,11 @@ DeviceInfo describe_device(const DeviceQueue& queue, const MatmulLibrary& produc
 CudaBackend::CudaBackend(int ordinal)
     : queue_(ordinal),
       products_(open_matmul_library(queue_)),
-      info_(describe_device(queue_, *products_)),
-      profiler_(nvtxDomainCreateA("gradflow")) {}
+      info_(describe_device(queue_, *products_)) {}
 
 CudaBackend::~CudaBackend() {
   static_cast<void>(cudaSetDevice(queue_.ordinal()));
   static_cast<void>(cudaStreamSynchronize(queue_.stream()));
-  nvtxDomainDestroy(profiler_);
 }
 
 void* CudaBackend::allocate(std::size_t bytes) {
@@ -87,17 +86,6 @@ void CudaBackend::synchronize() { queue_.synchronize(); }
 std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& launches) {
   return cuda::record(queue_, launches);
 }
-
-void CudaBackend::range_begin(const char* name) noexcept {
-  nvtxEventAttributes_t event{};
-  event.version = NVTX_VERSION;
-  event.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
-  event.messageType = NVTX_MESSAGE_TYPE_ASCII;
-  event.message.ascii = name;
-  nvtxDomainRangePushEx(profiler_, &event);
-}
-
-void CudaBackend::range_end() noexcept { nvtxDomainRangePop(profiler_); }
 
 std::shared_ptr<Matmul> CudaBackend::prepare_matmul(const MatmulDesc& desc) { return products_->prepare(desc); }
 

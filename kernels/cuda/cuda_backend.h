@@ -1,11 +1,10 @@
 // The CUDA backend: one device, one stream. See gradflow/kernels/backend.h for what each call promises.
 #pragma once
 
-#include <nvtx3/nvToolsExt.h>
-
 #include "kernels/cuda/device_queue.h"
 #include "kernels/cuda/kernel_backend.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/profiling.h"
 
 namespace gradflow::kernels::cuda {
 
@@ -27,8 +26,12 @@ class CudaBackend final : public KernelBackend {
   void zero(void* pointer, std::size_t bytes) override;
   void synchronize() override;
   std::unique_ptr<Recording> record(const std::function<void()>& launches) override;
-  void range_begin(const char* name) noexcept override;
-  void range_end() noexcept override;
+  RangeName register_range(const char* name) override { return ranges_.name(name); }
+  void range_begin(RangeName name) noexcept override { ranges_.begin(name); }
+  void range_end() noexcept override { ranges_.end(); }
+  void profile_start() override { cuda::profile_start(queue_); }
+  void profile_stop() override { cuda::profile_stop(queue_); }
+  std::unique_ptr<Timer> make_timer() override { return cuda::make_timer(queue_); }
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
 
  protected:
@@ -38,7 +41,7 @@ class CudaBackend final : public KernelBackend {
   DeviceQueue queue_;
   std::unique_ptr<MatmulLibrary> products_;
   DeviceInfo info_;
-  nvtxDomainHandle_t profiler_;
+  Ranges ranges_;
 };
 
 }  // namespace gradflow::kernels::cuda

@@ -31,6 +31,7 @@ class KernelBackend : public Backend {
   void exponent_histogram(const ExponentHistogram& a) override { cuda::exponent_histogram(queue(), a); }
   void mark_alive(const MarkAlive& a) override { cuda::mark_alive(queue(), a); }
   void gather_batch(const GatherBatch& a) override { cuda::gather_batch(queue(), a); }
+  void move_memory(const MoveMemory& a) override { cuda::move_memory(queue(), a); }
 
  protected:
   virtual Queue& queue() noexcept = 0;

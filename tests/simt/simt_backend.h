@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "gradflow/kernels/host_timer.h"
 #include "kernels/cuda/kernel_backend.h"
 
 namespace gradflow::kernels::cuda {
@@ -57,8 +58,12 @@ class SimtBackend final : public KernelBackend {
   }
   void synchronize() override {}
   std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
-  void range_begin(const char*) noexcept override {}
+  RangeName register_range(const char*) override { return nullptr; }
+  void range_begin(RangeName) noexcept override {}
   void range_end() noexcept override {}
+  void profile_start() override {}
+  void profile_stop() override {}
+  std::unique_ptr<Timer> make_timer() override { return std::make_unique<HostTimer>(); }
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
 
   const SimtQueue& simt_queue() const noexcept { return queue_; }

@@ -37,6 +37,7 @@ struct DeviceInfo {
   std::string libraries;  // "oneDNN 2.6.3, OpenMP 2 threads" or "CUDA 13.0, cuBLAS 13.0, driver 580.65"
   std::string precision;  // "f32 (no TF32, no fast-math)"
   std::size_t memory_bytes = 0;
+  std::size_t cache_bytes = 0;  // the last level of cache: a GPU's L2; 0: unknown
   int threads = 1;        // host threads, or multiprocessors
 };
 
@@ -222,6 +223,23 @@ struct GatherBatch {  // x[b,f] = (images[indices[b],f]/255 - mean) * inv_std; y
   std::int32_t* y = nullptr;
 };
 
+// ----------------------------------------------------------------------------------- the yardstick
+enum class Traffic : std::uint8_t {
+  read,  // y[0] = NaN if a NaN is among a[n]; else nothing is written
+  copy,  // y = a
+  add,   // y = a + b
+};
+
+// Moves f32 numbers and does next to nothing with them: what other operations over as many bytes are
+// measured against. Constant fills are the yardstick of writing.
+struct MoveMemory {
+  Traffic kind = Traffic::copy;
+  std::size_t n = 0;
+  const float* a = nullptr;
+  const float* b = nullptr;  // add alone
+  float* y = nullptr;        // may alias a or b, but not in `read`
+};
+
 // ------------------------------------------------------------------------------------------ optimizers
 // Lies in device memory, so that a recorded step sees new values without being recorded again.
 struct OptimizerScalars {
@@ -273,6 +291,18 @@ class Recording {
   virtual void replay() = 0;
 };
 
+// The time between two points of the backend's stream.
+class Timer {
+ public:
+  virtual ~Timer() = default;
+  virtual void start() = 0;      // queued
+  virtual void stop() = 0;       // queued
+  virtual double seconds() = 0;  // waits for the last stop(); throws InternalError without a start() before it
+};
+
+// A name for launches in profilers; null where names are not asked for.
+using RangeName = const void*;
+
 // --------------------------------------------------------------------------------------- the backend
 class Backend {
  public:
@@ -296,10 +326,21 @@ class Backend {
   // keeps calling the launches itself. Nothing is executed while recording.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& launches) = 0;
 
-  // Names the launches that follow in profilers (NVTX range); `name` must outlive the process or be
-  // unchanged until range_end. Free when no profiler is attached.
-  virtual void range_begin(const char* name) noexcept = 0;
+  // Names the launches between range_begin and range_end in profilers: an NVTX range of the domain
+  // "gradflow". A name is registered once, before the launches it stands for, and valid as long as the
+  // backend; equal names may share one. It is null on the host and, on CUDA, with GRADFLOW_NVTX=0 in the
+  // environment; callers leave out the range then. Ranges nest.
+  virtual RangeName register_range(const char* name) = 0;
+  virtual void range_begin(RangeName name) noexcept = 0;  // not null
   virtual void range_end() noexcept = 0;
+
+  // A profiler that was told to (ncu --profile-from-start off, nsys --capture-range=cudaProfilerApi)
+  // collects what is queued between these two. Both wait for the stream. Nothing happens on the host.
+  virtual void profile_start() = 0;
+  virtual void profile_stop() = 0;
+
+  // Device events on CUDA, the steady clock on the host.
+  virtual std::unique_ptr<Timer> make_timer() = 0;
 
   // Equal descriptions share one prepared product.
   virtual std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) = 0;
@@ -319,6 +360,7 @@ class Backend {
   virtual void exponent_histogram(const ExponentHistogram& a) = 0;
   virtual void mark_alive(const MarkAlive& a) = 0;
   virtual void gather_batch(const GatherBatch& a) = 0;
+  virtual void move_memory(const MoveMemory& a) = 0;
 };
 
 // The host backend. threads = 0: as many as OpenMP would use.
@@ -332,7 +374,7 @@ std::unique_ptr<Backend> open_cuda(int ordinal);
 
 // What the CUDA module exports (extern "C"); internal to the loader, listed here because both sides
 // must agree. `error` receives a NUL-terminated reason. Version changes whenever this header does.
-inline constexpr int kBackendInterfaceVersion = 1;
+inline constexpr int kBackendInterfaceVersion = 2;
 using CudaCountFunction = int (*)(int interface_version, char* error, std::size_t error_size);
 using CudaOpenFunction = Backend* (*)(int interface_version, int ordinal, char* error,
                                       std::size_t error_size);
