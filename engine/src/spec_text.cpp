@@ -122,6 +122,11 @@ bool SpecReader::get_switch(std::string_view key, bool default_value) {
 
 std::string SpecReader::get_choice(std::string_view key, std::initializer_list<std::string_view> choices,
                                    std::string_view default_value) {
+  return get_choice(key, std::span(choices.begin(), choices.size()), default_value);
+}
+
+std::string SpecReader::get_choice(std::string_view key, std::span<const std::string_view> choices,
+                                   std::string_view default_value) {
   const std::string* text = find(key);
   if (text == nullptr) return std::string(default_value);
   if (std::find(choices.begin(), choices.end(), *text) != choices.end()) return *text;

@@ -104,4 +104,5 @@ inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
 inline double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
+inline float normcdff(float x) { return static_cast<float>(0.5 * std::erfc(x * -0.70710678118654752440)); }
 inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }

@@ -79,11 +79,16 @@ __device__ inline void stream_over(std::size_t n, bool vector, Body& body) {
 // The functions pointwise ops call, in f32. Written so that no intermediate overflows.
 struct Math {
   static GRADFLOW_HD float exp(float x) { return ::expf(x); }
+  static GRADFLOW_HD float expm1(float x) { return ::expm1f(x); }
   static GRADFLOW_HD float tanh(float x) { return ::tanhf(x); }
   static GRADFLOW_HD float sigmoid(float x) {
     const float e = ::expf(-::fabsf(x));  // in (0, 1]; keeps the tail of negative x down to denormals
     return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
   }
+  static GRADFLOW_HD float softplus(float x) {
+    return (x > 0.0f ? x : 0.0f) + ::log1pf(::expf(-::fabsf(x)));
+  }
+  static GRADFLOW_HD float normal_cdf(float x) { return ::normcdff(x); }
 };
 
 }  // namespace gradflow::kernels::cuda

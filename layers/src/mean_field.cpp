@@ -114,14 +114,33 @@ double bounded_fixed_point(PointwiseId act, double sw2, double sb2) {
   return high;
 }
 
-// m(q) = gain q: linear and ReLU.
+// The solution of q = sw2 m(q) + sb2 that an unbounded activation reaches from `start`: the nearest one above,
+// if the map leads up from there, or else the nearest below. Infinity if there is none above.
+double unbounded_fixed_point(PointwiseId act, double sw2, double sb2, double start) {
+  constexpr double kLargest = 1e12;
+  const auto rises = [&](double q) { return sw2 * activation_moments(act, q).mean_square + sb2 > q; };
+  double low = 0, high = start;
+  if (rises(start)) {
+    for (high = std::max(1.0, 2 * start); rises(high); high *= 2)
+      if (high > kLargest) return kInfinity;
+    low = start;
+  }
+  for (int i = 0; i < 100 && high > low; ++i) {
+    const double middle = (low + high) / 2;
+    if (middle == low || middle == high) break;
+    (rises(middle) ? low : high) = middle;
+  }
+  return high;
+}
+
+// m(q) = gain q: piecewise linear activations.
 double homogeneous_fixed_point(double gain, double sw2, double sb2, double start) {
   const double ratio = sw2 * gain;
   if (std::abs(ratio - 1) < 1e-12) return sb2 > 0 ? kInfinity : start;
   return ratio > 1 ? kInfinity : sb2 / (1 - ratio);
 }
 
-bool homogeneous(PointwiseId act) { return act == PointwiseId::identity || act == PointwiseId::relu; }
+bool homogeneous(PointwiseId act) { return info_of(act).negative_slope.has_value(); }
 
 void plain_limit(const MeanFieldNet& net, double start, MeanFieldPrediction& out) {
   const std::size_t k = std::min(net.sw2.size() / 2, net.sw2.size() - 1);  // an inner layer if there is one
@@ -134,7 +153,12 @@ void plain_limit(const MeanFieldNet& net, double start, MeanFieldPrediction& out
     // An activation with phi(0) = 0 and slope d(0) at 0 has q* = 0 up to sw2 d(0) = 1.
     const auto origin = activation_moments(net.act, 0);
     const bool collapses = sb2 == 0 && origin.mean_square == 0 && sw2 * origin.slope <= 1;
-    out.q_fixed = collapses ? 0.0 : bounded_fixed_point(net.act, sw2, sb2);
+    if (info_of(net.act).saturates) {
+      out.q_fixed = collapses ? 0.0 : bounded_fixed_point(net.act, sw2, sb2);
+    } else {
+      out.q_fixed = unbounded_fixed_point(net.act, sw2, sb2, start);
+      if (collapses && out.q_fixed < 1e-12 * start) out.q_fixed = 0;  // halved down to nothing
+    }
     out.chi_fixed = sw2 * activation_moments(net.act, out.q_fixed).slope;
   }
 }
@@ -142,10 +166,10 @@ void plain_limit(const MeanFieldNet& net, double start, MeanFieldPrediction& out
 void residual_limit(const MeanFieldNet& net, double start, MeanFieldPrediction& out) {
   const double a2 = net.branch_scale * net.branch_scale;
   double gain = a2;  // squared gain of a branch in the limit; 0 where phi saturates or batch norm divides
-  if (net.batch_norm || !homogeneous(net.act)) gain = 0;
+  if (net.batch_norm || info_of(net.act).saturates) gain = 0;
   const std::size_t k = std::min<std::size_t>(1, net.sw2.size() - 1);
   const std::size_t last = std::min(k + static_cast<std::size_t>(net.branch) - 1, net.sw2.size() - 1);
-  for (std::size_t i = k; i <= last; ++i) gain *= net.sw2[i] * activation_moments(net.act, 1).slope;
+  for (std::size_t i = k; i <= last; ++i) gain *= net.sw2[i] * activation_moments(net.act, 1e30).slope;
   out.chi_fixed = 1 + gain;
   out.q_fixed = a2 > 0 ? kInfinity : start;
 }

@@ -12,22 +12,14 @@ namespace {
 
 using std::numbers::pi;
 
-struct StdMath {
-  static double exp(double x) { return std::exp(x); }
-  static double tanh(double x) { return std::tanh(x); }
-  static double sigmoid(double x) {
-    return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
-  }
-};
-
 struct Value {
   double y, slope;
 };
 
 template <class Op>
 Value evaluate(double x) {
-  const double y = Op::template forward<StdMath>(x);
-  return {y, Op::template backward<StdMath>(Op::saves == Saves::y ? y : x, 1.0)};
+  const double y = Op::template forward<ops::StdMath>(x);
+  return {y, Op::template backward<ops::StdMath>(Op::saves == Saves::y ? y : x, 1.0)};
 }
 
 // Trapezoid over Z in [-12, 12] (beyond it the density is below 1e-32). On analytic integrands its error
@@ -93,19 +85,20 @@ PairMoments sphere_quadrature(double batch) {
   return sum;
 }
 
-// The same for ReLU in closed form: all its moments here are homogeneous of degree 0 or 2, so the sphere
-// and the Gaussian agree (arc-cosine kernels, Cho & Saul 2009).
-PairMoments relu_pair(double rho) {
-  const double angle = std::acos(rho);
-  const double both = (pi - angle) / (2 * pi);                                        // P(a > 0, b > 0)
-  const double product = (std::sqrt(1 - rho * rho) + rho * (pi - angle)) / (2 * pi);  // E relu(a) relu(b)
-  return {0.5, product, 0.5, both, 0.5, product};
+// The same in closed form for a piecewise linear op, a x + (1 - a) relu(x): its moments here are homogeneous of
+// degree 0 or 2, so the sphere and the Gaussian agree (arc-cosine kernels, Cho & Saul 2009).
+PairMoments piecewise_linear_pair(double a, double rho) {
+  const double angle = std::acos(rho), b = (1 - a) * (1 - a);
+  const double both = (pi - angle) / (2 * pi);                                        // P(x > 0, y > 0)
+  const double product = (std::sqrt(1 - rho * rho) + rho * (pi - angle)) / (2 * pi);  // E relu(x) relu(y)
+  const double square = (1 + a * a) / 2;
+  const double mixed = a * a * rho + a * (1 - a) * rho + b * product;  // E x relu(y) = rho/2
+  return {square, mixed, square, a + b * both, square, mixed};
 }
 
 PairMoments pair_moments(PointwiseId act, double batch) {
   const double rho = std::isfinite(batch) ? -1 / (batch - 1) : 0.0;
-  if (act == PointwiseId::identity) return {1, rho, 1, 1, 1, rho};
-  if (act == PointwiseId::relu) return relu_pair(rho);
+  if (const auto a = info_of(act).negative_slope) return piecewise_linear_pair(*a, rho);
   PairMoments moments;
   ops::All::visit(act, [&]<class Op>() { moments = sphere_quadrature<Op>(batch); });
   return moments;
@@ -115,15 +108,20 @@ PairMoments pair_moments(PointwiseId act, double batch) {
 
 ActivationMoments activation_moments(PointwiseId act, double q) {
   if (!(q >= 0)) throw UserError("activation moments need a variance of at least 0");
-  if (act == PointwiseId::identity) return {0, q, 1};
-  if (act == PointwiseId::relu) return {std::sqrt(q / (2 * pi)), q / 2, 0.5};
-  // From here on the activation is a step and its derivative a spike: the means no longer change to 4
-  // digits, and the slope falls as 1/sqrt(q).
-  constexpr double kStepLike = 1e8;
+  const PointwiseInfo info = info_of(act);
+  if (const auto a = info.negative_slope)
+    return {(1 - *a) * std::sqrt(q / (2 * pi)), q * (1 + *a * *a) / 2, (1 + *a * *a) / 2};
+  // From `far` on the shape no longer matters. An activation that saturates is a step and its derivative a
+  // spike: the means no longer change to 4 digits, and the slope falls as 1/sqrt(q). One that does not is a
+  // ramp: what it differs by lies near 0, where the density is 1/sqrt(2 pi q).
+  const double far = info.saturates ? 1e8 : 2500;
   ActivationMoments moments;
-  ops::All::visit(act, [&]<class Op>() { moments = gaussian_quadrature<Op>(std::min(q, kStepLike)); });
-  if (q > kStepLike) moments.slope *= std::sqrt(kStepLike / q);
-  return moments;
+  ops::All::visit(act, [&]<class Op>() { moments = gaussian_quadrature<Op>(std::min(q, far)); });
+  if (q <= far) return moments;
+  const double thinner = std::sqrt(far / q);
+  if (info.saturates) return {moments.mean, moments.mean_square, moments.slope * thinner};
+  return {std::sqrt(q / (2 * pi)) + (moments.mean - std::sqrt(far / (2 * pi))) * thinner,
+          q / 2 + (moments.mean_square - far / 2) * thinner, 0.5 + (moments.slope - 0.5) * thinner};
 }
 
 // lambda(B) = sw2 E|J^T D v|^2 / |v|^2 between two inner layers, where D = diag phi'(zhat) and

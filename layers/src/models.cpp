@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 
 #include "gradflow/engine/spec_text.h"
@@ -14,19 +15,37 @@
 
 namespace gradflow {
 
-std::string_view model_help() noexcept {
-  return
+namespace {
+
+// What act= may be: every pointwise op, by its name.
+constexpr auto kActivations = [] {
+  std::array<std::string_view, ops::All::size> names;
+  std::size_t count = 0;
+  ops::All::for_each([&]<class Op>() { names[count++] = Op::name; });
+  return names;
+}();
+
+std::string describe_models() {
+  return fmt::format(
       "mlp[:key=value,...]   fully connected network, pre-activation units [norm] -> act -> linear\n"
       "  depth=50            linear layers, stem and head included (1 .. 100000)\n"
       "  width=256           units of each hidden layer\n"
-      "  act=relu            sigmoid, tanh, relu, linear\n"
+      "  act=relu            {}\n"
       "  skip=off            on: residual blocks x + branch(x)\n"
       "  branch=1            linear layers in a residual block, 1 or 2 (only with skip=on)\n"
       "  branch_scale=1      factor on every branch: a number, or 1/sqrt(L) with L the number of blocks\n"
       "  norm=none           bn: batch norm before every activation\n"
       "  init=he             lecun, xavier, he, torch, orthogonal\n"
       "  gain=1              factor on every initial weight\n"
-      "  bias=on             off: no biases\n";
+      "  bias=on             off: no biases\n",
+      fmt::join(kActivations, ", "));
+}
+
+}  // namespace
+
+std::string_view model_help() {
+  static const std::string text = describe_models();
+  return text;
 }
 
 ModelSpec parse_model(std::string_view text) {
@@ -36,7 +55,7 @@ ModelSpec parse_model(std::string_view text) {
   MlpSpec& m = spec.mlp;
   m.depth = reader.get_int("depth", 50, 1, 100000);
   m.width = reader.get_int("width", 256, 1, 65536);
-  m.act = *find_pointwise(reader.get_choice("act", {"sigmoid", "tanh", "relu", "linear"}, "relu"));
+  m.act = *find_pointwise(reader.get_choice("act", kActivations, "relu"));
   m.skip = reader.get_switch("skip", false);
   const bool branch_given = reader.has("branch"), scale_given = reader.has("branch_scale");
   m.branch = static_cast<int>(reader.get_int("branch", 1, 1, 2));

@@ -89,14 +89,18 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(single<Linear>("linear", std::int64_t{4}, true),
                     single<Linear>("linear_without_bias", std::int64_t{6}, false),
                     single<Linear>("linear_to_one", std::int64_t{1}, true),
-                    single<Activation>("relu", PointwiseId::relu),
-                    single<Activation>("tanh", PointwiseId::tanh),
-                    single<Activation>("sigmoid", PointwiseId::sigmoid),
-                    single<Activation>("identity", PointwiseId::identity), single<BatchNorm>("batch_norm"),
+                    single<BatchNorm>("batch_norm"),
                     single<BatchNorm>("batch_norm_without_parameters", BatchNormOptions{.affine = false}),
                     residual("residual", 1, false), residual("residual_scaled", -0.7, false),
                     residual("residual_crossed", 0.5, true)),
     case_name);
+
+std::vector<LayerCase> every_activation() {
+  std::vector<LayerCase> cases;
+  ops::All::for_each([&]<class Op>() { cases.push_back(single<Activation>(std::string(Op::name), Op::id)); });
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Activations, EveryLayer, testing::ValuesIn(every_activation()), case_name);
 
 TEST(SoftmaxCrossEntropy, GradientOfTheMeanLoss) {
   Graph g(DType::f64);
@@ -145,6 +149,8 @@ std::vector<std::string> small_networks() {
   std::vector<std::string> specs = {"mlp:depth=1,width=5", "mlp:depth=2,width=5",
                                     "mlp:depth=5,width=5,bias=off",
                                     "mlp:depth=5,width=5,act=tanh,skip=on,branch_scale=1/sqrt(L)"};
+  for (const char* act : {"leaky_relu", "gelu", "silu", "softplus"})
+    specs.push_back(fmt::format("mlp:depth=6,width=5,act={},norm=bn,skip=on,branch=2", act));
   for (const char* act : {"relu", "tanh", "sigmoid", "linear"})
     for (const char* norm : {"none", "bn"}) {
       specs.push_back(fmt::format("mlp:depth=5,width=5,act={},norm={}", act, norm));

@@ -16,11 +16,12 @@ std::vector<double> copy(const Tensor& t) {
   return {t.as<double>(), t.as<double>() + t.elements()};
 }
 
-// The signs of all inputs of ReLU layers: equal on both sides of a difference means no kink between them.
-std::vector<bool> relu_signs(const Network& n) {
+// The signs of all inputs of ReLU and its like: equal on both sides of a difference means no kink between them.
+std::vector<bool> signs_at_kinks(const Network& n) {
   std::vector<bool> signs;
   for (const Node& node : n.graph.nodes()) {
-    if (node.layer->type() != "relu") continue;
+    const auto op = find_pointwise(node.layer->type());
+    if (!op || !info_of(*op).negative_slope || *op == PointwiseId::identity) continue;
     const Tensor x = n.executor->value(node.inputs.front());
     for (std::size_t i = 0; i < x.elements(); ++i) signs.push_back(x.as<double>()[i] > 0);
   }
@@ -114,10 +115,10 @@ int check_gradients(Network& n, const GradientCheck& check) {
       const double kept = element;
       element = kept + check.step;
       const double above = n.loss();
-      const auto signs = relu_signs(n);
+      const auto signs = signs_at_kinks(n);
       element = kept - check.step;
       const double below = n.loss();
-      const bool kink = signs != relu_signs(n);
+      const bool kink = signs != signs_at_kinks(n);
       element = kept;
       if (kink) {
         ++kinks;

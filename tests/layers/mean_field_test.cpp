@@ -21,7 +21,12 @@ ActivationMoments naive_moments(PointwiseId act, double q) {
     const double x = std::sqrt(q) * z;
     double y = x, d = 1;
     if (act == PointwiseId::tanh) y = std::tanh(x), d = 1 / (std::cosh(x) * std::cosh(x));
-    if (act == PointwiseId::sigmoid) y = 1 / (1 + std::exp(-x)), d = 1 / (2 + 2 * std::cosh(x));
+    const double s = 1 / (1 + std::exp(-x)), p = std::erfc(-x / std::numbers::sqrt2) / 2;
+    if (act == PointwiseId::sigmoid) y = s, d = 1 / (2 + 2 * std::cosh(x));
+    if (act == PointwiseId::leaky_relu) y = std::max(x, x / 100), d = x > 0 ? 1 : 0.01;
+    if (act == PointwiseId::gelu) y = x * p, d = p + x * std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi);
+    if (act == PointwiseId::silu) y = x * s, d = s + x * s * (1 - s);
+    if (act == PointwiseId::softplus) y = std::log1p(std::exp(-std::abs(x))) + std::max(x, 0.0), d = s;
     m.mean += w * y;
     m.mean_square += w * y * y;
     m.slope += w * d * d;
@@ -40,6 +45,44 @@ TEST(MeanFieldMoments, MatchTheDefinitionByQuadrature) {
       expect_within(fast.mean_square, slow.mean_square, tolerance, what);
       expect_within(fast.slope, slow.slope, tolerance, what);
     }
+}
+
+// At 2600 the moments are extrapolated (from 2500), with an error of q^(-3/2) beside 1. The naive sum errs at
+// leaky ReLU's kink by the square of its step.
+TEST(MeanFieldMoments, OfUnboundedActivations) {
+  using enum PointwiseId;
+  for (PointwiseId act : {leaky_relu, gelu, silu, softplus})
+    for (double q : {0.0, 1e-6, 0.1, 1.0, 3.9, 50.0, 2000.0, 2600.0}) {
+      const auto fast = activation_moments(act, q), slow = naive_moments(act, q);
+      const std::string what = std::string(info_of(act).name) + " q=" + std::to_string(q);
+      const double tolerance = act == leaky_relu || q > 2500 ? 2e-5 : 1e-11;
+      expect_within(fast.mean, slow.mean, tolerance * std::max(1.0, std::sqrt(q)), what);
+      expect_within(fast.mean_square, slow.mean_square, tolerance * std::max(1.0, q), what);
+      if (act != leaky_relu || q > 0) expect_within(fast.slope, slow.slope, act == leaky_relu ? 2e-3 : tolerance, what);
+    }
+}
+
+TEST(MeanFieldPlain, LimitsOfUnboundedActivations) {
+  using enum PointwiseId;
+  // GELU halves the mean square at most: with sw2 = 2 it dies out, with the slope 1/4 at 0.
+  const auto dies = predict_mean_field(net_of(gelu, 50, 2));
+  EXPECT_EQ(dies.q_fixed, 0);
+  expect_within(dies.chi_fixed, 0.5, 1e-12, "gelu");
+  EXPECT_EQ(dies.regime, "vanishes exponentially: 0.707x a layer (ordered)");
+  // Far out all of them are ramps: m(q) = q/2, d = 1/2.
+  for (PointwiseId act : {gelu, silu, softplus}) {
+    const auto grows = predict_mean_field(net_of(act, 50, 6));
+    EXPECT_EQ(grows.q_fixed, kInf) << info_of(act).name;
+    EXPECT_EQ(grows.chi_fixed, 3);
+    expect_within(predict_mean_field(residual_net(act, 5, 1, 2)).chi_fixed, 2, 1e-9, "residual");
+  }
+  // In between, the fixed point is one.
+  for (PointwiseId act : {gelu, silu, softplus}) {
+    MeanFieldNet net = net_of(act, 50, 1);
+    net.sb2.assign(net.sw2.size(), 0.3);
+    const double q = predict_mean_field(net).q_fixed;
+    expect_within(activation_moments(act, q).mean_square + 0.3, q, 1e-12 * q, "fixed point");
+  }
 }
 
 TEST(MeanFieldMoments, HaveTheLimitsOfSmallAndLargeVariance) {

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +64,8 @@ class SpecReader {
   // "on" or "off".
   bool get_switch(std::string_view key, bool default_value);
   // One of `choices`.
+  std::string get_choice(std::string_view key, std::span<const std::string_view> choices,
+                         std::string_view default_value);
   std::string get_choice(std::string_view key, std::initializer_list<std::string_view> choices,
                          std::string_view default_value);
   // Whole numbers separated by '/', each in [min, max]: "32000/48000".

@@ -1,4 +1,4 @@
-// Pointwise activation: relu, tanh, sigmoid, linear (gradflow/kernels/pointwise_ops.h lists them).
+// Pointwise activation: any operation that gradflow/kernels/pointwise_ops.h lists.
 #pragma once
 
 #include "gradflow/engine/layer.h"

@@ -40,7 +40,7 @@ struct ModelSpec {
 ModelSpec parse_model(std::string_view text);
 
 // What `parse_model` understands, for --help.
-std::string_view model_help() noexcept;
+std::string_view model_help();
 
 // One weight layer of a model, from the input: 1 = stem ... L = head.
 struct WeightLayer {
