@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
   for (std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += step) {
     found |= !(y[row * columns + column] <= 0.0f);  // no short cut: keeps loads in flight
   }
-  if (found) alive[column] = 1;
+  if (found) store_relaxed(alive + column, std::uint8_t{1});
 }
 
 }  // namespace gradflow::kernels::cuda

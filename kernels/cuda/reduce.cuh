@@ -49,7 +49,7 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
   __syncthreads();
   if (threadIdx.x == 0 && threadIdx.y == 0) {
     is_last[0] = atomicAdd(ticket, 1u) == blocks - 1;
-    if (is_last[0]) *ticket = 0;
+    if (is_last[0]) atomicExch(ticket, 0u);  // atomic as well: the other blocks' additions are not fenced off
   }
   __syncthreads();
   const bool last = is_last[0] != 0;

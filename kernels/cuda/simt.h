@@ -2,6 +2,7 @@
 // C++ compiler for a run on the CPU, thread by thread (tests/simt).
 //
 //   SIMT_SHARED(float, sums, [32]);     // block-shared array; uninitialized, as on the device
+//   store_relaxed(to, value);           // a store that may meet others to the same place: no data race
 //
 // Everything else is CUDA's own spelling: __global__, threadIdx, __syncthreads, __shfl_down_sync,
 // atomicAdd, float4. On the host these come from simt_host.h, which needs no CUDA headers.
@@ -10,6 +11,11 @@
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #define SIMT_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
+// A volatile access is a relaxed one in PTX's memory model, whatever its size.
+template <class T>
+__device__ inline void store_relaxed(T* to, T value) {
+  *static_cast<volatile T*>(to) = value;
+}
 #else
 #include "kernels/cuda/simt_host.h"
 #endif

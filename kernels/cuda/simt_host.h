@@ -6,9 +6,12 @@
 // own source, under whatever sanitizer the build has. Shared memory starts as garbage in every block.
 // Reported as errors, with file and line: threads of a block at different barriers, or some gone while
 // others wait; lanes of a warp at different collectives or outside the mask; a block that waits for ever.
+// A build with SIMT_RACES and ThreadSanitizer reports data races too, between threads of a block and between
+// blocks, whatever the values are (tests/simt/happens_before.h).
 // Not shown: weak memory order, blocks that wait for each other, speed. Needs no CUDA headers.
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -48,12 +51,22 @@ void run(const char* kernel, const dim3& grid, const dim3& block, const std::fun
 
 // What kernels call through the macros and functions below.
 void enter_shared(void* memory, std::size_t bytes);
+void fence();
+void before_atomic(void* address);
 void block_barrier(const Location& where);
 enum class Collective : std::uint8_t { sync, shuffle };
 // The 64 bits that lane `source` of this warp passed as `value` (its own for a lane beyond the warp).
 std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t value, unsigned source,
                               const Location& where);
 unsigned lane();
+
+// Blocks have shared memory in turn: copy block_slot() of kBlockSlots.
+#ifdef SIMT_RACES
+inline constexpr unsigned kBlockSlots = 3;
+#else
+inline constexpr unsigned kBlockSlots = 1;
+#endif
+unsigned block_slot();
 
 template <class T>
 T shuffle(unsigned mask, T value, unsigned source, const Location& where) {
@@ -67,8 +80,10 @@ T shuffle(unsigned mask, T value, unsigned source, const Location& where) {
 
 }  // namespace simt
 
-#define SIMT_SHARED(type, name, ...) \
-  static type name __VA_ARGS__;      \
+#define SIMT_SHARED(type, name, ...)                       \
+  typedef type name##_type __VA_ARGS__;                    \
+  static name##_type name##_copies[::simt::kBlockSlots];   \
+  name##_type& name = name##_copies[::simt::block_slot()]; \
   ::simt::enter_shared(&name, sizeof name)
 
 inline void __syncthreads(const simt::Location& where = simt::Location::current()) {
@@ -90,15 +105,25 @@ T __shfl_down_sync(unsigned mask, T value, int delta,
   return simt::shuffle(mask, value, simt::lane() + static_cast<unsigned>(delta), where);
 }
 
-// Fibers of one CPU thread cannot interrupt each other between the load and the store.
+// Relaxed, as in CUDA: only a fence makes them order other accesses.
 template <class T>
 T atomicAdd(T* to, std::type_identity_t<T> value) {
-  const T old = *to;
-  *to = old + value;
-  return old;
+  simt::before_atomic(to);
+  return std::atomic_ref<T>(*to).fetch_add(value, std::memory_order_relaxed);
 }
 
-inline void __threadfence() {}
+template <class T>
+T atomicExch(T* to, std::type_identity_t<T> value) {
+  simt::before_atomic(to);
+  return std::atomic_ref<T>(*to).exchange(value, std::memory_order_relaxed);
+}
+
+template <class T>
+void store_relaxed(T* to, T value) {
+  std::atomic_ref<T>(*to).store(value, std::memory_order_relaxed);
+}
+
+inline void __threadfence() { simt::fence(); }
 
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }

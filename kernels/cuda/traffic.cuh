@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
     memory_read_f32(const float* a, float* y, std::size_t n, bool vector) {
   MemoryReadBody body{a, false};
   stream_over(n, vector, body);
-  if (body.nan) *y = __uint_as_float(0x7fc00000u);
+  if (body.nan) store_relaxed(y, __uint_as_float(0x7fc00000u));
 }
 
 struct MemoryCopyBody {

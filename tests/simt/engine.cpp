@@ -2,6 +2,7 @@
 //
 // A fiber runs new threads of the block one after another until one of them has to wait; that thread keeps
 // the fiber and the scheduler takes another. So a kernel without barriers needs one fiber for a block.
+// With SIMT_RACES each thread has a fiber of its own: ThreadSanitizer must not see two threads on one stack.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "kernels/cuda/simt.h"
+#include "simt/happens_before.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
@@ -28,6 +30,11 @@ namespace context = boost::context::detail;
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
 constexpr std::size_t kGuardBytes = 4096;
 constexpr unsigned kWarp = 32;
+#ifdef SIMT_RACES
+constexpr bool kRaces = true;
+#else
+constexpr bool kRaces = false;
+#endif
 
 struct Stack {
   void* low = nullptr;
@@ -101,32 +108,53 @@ class Engine {
     std::vector<unsigned> blocks(std::size_t{grid.x} * grid.y * grid.z);
     std::iota(blocks.begin(), blocks.end(), 0u);
     if (seed_ != 0) shuffle_order(blocks);
+    const unsigned threads = block.x * block.y * block.z;
+    // Mapping a stack counts as writing it, so it is done before any thread is told of the launch.
+    for (unsigned s = 0; kRaces && s < kBlockSlots; ++s) own_fiber(s, threads - 1);
+    happens_before_.begin_launch(blocks.size(), threads);
     for (const unsigned b : blocks) {
       blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
-      run_block(block.x * block.y * block.z);
+      happens_before_.begin_block(threads);
+      run_block(threads);
     }
+    happens_before_.end_launch();
   }
 
   unsigned lane() const { return current_ % kWarp; }
+  unsigned slot() const { return happens_before_.slot(); }
+
+  void fence() {
+    happens_before_.fence(current_);
+    happens_before_.to_thread(current_);
+  }
+  void before_atomic(void* address) {
+    happens_before_.atomic(current_, address);
+    happens_before_.to_thread(current_);
+  }
 
   // The first thread of a block that comes by fills the memory with garbage.
   void enter_shared(void* memory, std::size_t bytes) {
     if (std::find(entered_.begin(), entered_.end(), memory) != entered_.end()) return;
     entered_.push_back(memory);
-    std::memset(memory, 0xff, bytes);
+    // Not memset(): ThreadSanitizer would see an access by the engine.
+    auto* byte = static_cast<volatile unsigned char*>(memory);
+    for (std::size_t i = 0; i < bytes; ++i) byte[i] = 0xff;
   }
 
   void wait_at_block_barrier(const Location& where) {
+    happens_before_.to_engine();
     Thread& t = threads_[current_];
     t.where = where;
     t.state = State::at_block_barrier;
     ++at_barrier_;
     release_barrier();
     give_way();
+    happens_before_.to_thread(current_);
   }
 
   std::uint64_t wait_at_collective(Collective kind, unsigned mask, std::uint64_t value, unsigned source,
                                    const Location& where) {
+    happens_before_.to_engine();
     if ((mask >> lane() & 1u) == 0) fail(where, "a lane calls a warp collective whose mask leaves it out");
     Thread& t = threads_[current_];
     t.kind = kind;
@@ -137,6 +165,7 @@ class Engine {
     t.state = State::at_collective;
     release_collective(current_ / kWarp, mask);
     give_way();
+    happens_before_.to_thread(current_);
     return threads_[current_].received;
   }
 
@@ -165,7 +194,9 @@ class Engine {
     if (error_[0] == '\0') return;
     for (auto& fiber : fibers_) lost_.push_back(std::move(fiber));  // their threads will never end
     fibers_.clear();
+    happens_before_.forget_block();
     idle_.clear();
+    for (auto& own : own_fibers_) own.clear();
     throw std::logic_error(error_);
   }
 
@@ -177,6 +208,7 @@ class Engine {
   }
 
   Fiber* idle_fiber() {
+    if constexpr (kRaces) return own_fiber(happens_before_.slot(), order_[next_]);
     if (idle_.empty()) {
       fibers_.push_back(std::make_unique<Fiber>(&Engine::fiber_main));
       idle_.push_back(fibers_.back().get());
@@ -186,6 +218,15 @@ class Engine {
     return fiber;
   }
 
+  Fiber* own_fiber(unsigned slot, unsigned thread) {
+    std::vector<Fiber*>& own = own_fibers_[slot];
+    while (own.size() <= thread) {
+      fibers_.push_back(std::make_unique<Fiber>(&Engine::fiber_main));
+      own.push_back(fibers_.back().get());
+    }
+    return own[thread];
+  }
+
   static void fiber_main(context::transfer_t from);
 
   void run_threads() {
@@ -193,11 +234,13 @@ class Engine {
       become(order_[next_++]);
       threads_[current_].fiber = active_;
       threads_[current_].state = State::runnable;
+      happens_before_.to_thread(current_);
       (*body_)();
+      happens_before_.end_thread(current_);
       threads_[current_].state = State::done;
       ++done_;
       release_barrier();
-      if (seed_ != 0 && !runnable_.empty() && (random() & 1) != 0) break;
+      if (kRaces || (seed_ != 0 && !runnable_.empty() && (random() & 1) != 0)) break;
     }
   }
 
@@ -242,6 +285,7 @@ class Engine {
       first = &t;
     }
     at_barrier_ = 0;
+    happens_before_.block_barrier(static_cast<unsigned>(threads_.size()));
     for (unsigned i = 0; i < threads_.size(); ++i) make_runnable(i);
   }
 
@@ -260,6 +304,7 @@ class Engine {
         fail(caller.where, "lanes of a warp meet at different collectives, one at line %u", t.where.line());
       }
     }
+    if (caller.kind == Collective::sync) happens_before_.warp_barrier(first_thread, mask);
     for (unsigned l = 0; l < kWarp; ++l) {
       if ((mask >> l & 1u) == 0) continue;
       Thread& t = threads_[first_thread + l];
@@ -322,7 +367,9 @@ class Engine {
 
   std::vector<std::unique_ptr<Fiber>> fibers_, lost_;
   std::vector<Fiber*> idle_;
+  std::vector<Fiber*> own_fibers_[kBlockSlots];  // with kRaces: by slot and thread
   Fiber* active_ = nullptr;
+  HappensBefore happens_before_;
   context::fcontext_t scheduler_ = nullptr;
   Stack scheduler_stack_;
   void* scheduler_sanitizer_state_ = nullptr;
@@ -357,5 +404,8 @@ std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t valu
   return engine().wait_at_collective(kind, mask, value, source, where);
 }
 unsigned lane() { return engine().lane(); }
+unsigned block_slot() { return engine().slot(); }
+void fence() { engine().fence(); }
+void before_atomic(void* address) { engine().before_atomic(address); }
 
 }  // namespace simt

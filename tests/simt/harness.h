@@ -11,6 +11,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "gradflow/kernels/error.h"
@@ -34,7 +35,8 @@ class Array {
       : Array(backend, std::vector<T>(n), offset) {}
   ~Array() {
     const auto* before = reinterpret_cast<const unsigned char*>(memory_);
-    for (std::size_t i = 0; i < offset_ * sizeof(T); ++i) EXPECT_EQ(before[i], kGuard) << "written before the start";
+    for (std::size_t i = 0; i < offset_ * sizeof(T); ++i)
+      EXPECT_EQ(before[i], kGuard) << "written before the start";
     backend_.deallocate(memory_);
   }
   Array(const Array&) = delete;
@@ -112,14 +114,8 @@ class KernelTest : public testing::Test {
   std::unique_ptr<Backend> cpu;
 };
 
-// Around a pack, a warp, a block's share, and beyond what all blocks take at once. A fiber switch costs ten
-// times more under AddressSanitizer: there the larger sizes and a schedule are left out.
-#ifdef __SANITIZE_ADDRESS__
-inline constexpr std::size_t kSizes[] = {0, 1, 5, 33, 1025, 4099};
-inline constexpr std::uint64_t kSchedules[] = {0, 7};
-#else
-inline constexpr std::size_t kSizes[] = {0, 1, 3, 4, 31, 33, 1023, 1025, 4099, 40009};
-inline constexpr std::uint64_t kSchedules[] = {0, 1, 7};
-#endif
+// Lengths and schedules to try, see simt_backend.cpp.
+std::span<const std::size_t> sizes();
+std::span<const std::uint64_t> schedules();
 
 }  // namespace gradflow::kernels::cuda

@@ -1,5 +1,7 @@
 #include "simt/simt_backend.h"
 
+#include "simt/harness.h"
+
 namespace gradflow::kernels::cuda {
 namespace {
 
@@ -40,5 +42,24 @@ std::shared_ptr<Matmul> SimtBackend::prepare_matmul(const MatmulDesc& desc) {
   require_supported(desc.dtype, "matmul");
   return std::make_shared<PlainMatmul>(queue_, desc);
 }
+
+// Around a pack, a warp, a block's share, and beyond what all blocks take at once. A fiber switch costs ten
+// times more under AddressSanitizer: there the larger sizes and a schedule are left out. A race shows in any
+// schedule, so two blocks, a tail, and one schedule do for ThreadSanitizer.
+namespace {
+#if defined(SIMT_RACES)
+constexpr std::size_t kSizes[] = {0, 33, 5003};
+constexpr std::uint64_t kSchedules[] = {7};
+#elif defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t kSizes[] = {0, 1, 5, 33, 1025, 4099};
+constexpr std::uint64_t kSchedules[] = {0, 7};
+#else
+constexpr std::size_t kSizes[] = {0, 1, 3, 4, 31, 33, 1023, 1025, 4099, 40009};
+constexpr std::uint64_t kSchedules[] = {0, 1, 7};
+#endif
+}  // namespace
+
+std::span<const std::size_t> sizes() { return kSizes; }
+std::span<const std::uint64_t> schedules() { return kSchedules; }
 
 }  // namespace gradflow::kernels::cuda
