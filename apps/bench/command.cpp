@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/bench/kernels/command.h"
 #include "apps/bench/step.h"
 #include "apps/common/text_table.h"
 #include "gradflow/engine/file.h"
@@ -32,9 +33,10 @@ int run_step(Options o) {
 }  // namespace
 
 void add_bench(CLI::App& app, std::function<int()>& run) {
-  CLI::App* bench = app.add_subcommand("bench", "how fast it is: see gradflow bench step --help");
+  CLI::App* bench = app.add_subcommand("bench", "how fast it is: step or kernels");
   CLI::App* step = bench->add_subcommand("step", "time one training step, launch by launch");
-  bench->footer("Example:\n  gradflow bench step");
+  bench->footer("Examples:\n  gradflow bench step\n  gradflow bench kernels");
+  add_bench_kernels(*bench, run);
   const auto o = std::make_shared<Options>();
   o->step.network.model = "mlp:depth=50,width=256,act=relu";
   o->step.network.data = "synthetic:features=256";

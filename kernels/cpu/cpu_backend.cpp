@@ -1,8 +1,8 @@
 // The host behind the Backend interface: memory, facts about the machine, and forwarding.
 #include <fmt/format.h>
 #include <omp.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -39,10 +39,16 @@ std::size_t memory_kib(std::string_view key) {
   return value.empty() ? 0 : std::strtoull(value.c_str(), nullptr, 10);
 }
 
+// The largest that the first processor sees. sysconf() tells of a whole machine's even in a small part of it.
 std::size_t last_level_cache() {
-  for (const int level : {_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE})
-    if (const long bytes = ::sysconf(level); bytes > 0) return static_cast<std::size_t>(bytes);
-  return 0;
+  std::size_t largest = 0;
+  for (int i = 0; i < 8; ++i) {
+    std::ifstream in(fmt::format("/sys/devices/system/cpu/cpu0/cache/index{}/size", i));  // "32768K"
+    std::size_t kib = 0;
+    char unit = 0;
+    if (in >> kib >> unit && unit == 'K') largest = std::max(largest, kib * 1024);
+  }
+  return largest;
 }
 
 struct HashMatmul {

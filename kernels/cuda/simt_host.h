@@ -46,6 +46,9 @@ using Location = std::source_location;
 // 0: blocks and threads in ascending order. Any other value draws an order.
 void set_seed(std::uint64_t seed);
 
+// For tests: told the name of every kernel that is run.
+inline std::function<void(const char* kernel)> on_launch;
+
 // Runs body once for each thread of the grid. Throws std::logic_error where the kernel breaks a rule above.
 void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body);
 

@@ -16,7 +16,7 @@ import unittest
 PROGRAM = ""
 MODEL = "mlp:depth=3,width=8"
 DATA = "synthetic:features=6,classes=3,n=64,test=16"
-COMMANDS = ["demo", "report", "train", "measure", "plan", "bench", "bench step", "info"]
+COMMANDS = ["demo", "report", "train", "measure", "plan", "bench", "bench step", "bench kernels", "info"]
 
 
 def run(*arguments, stdout=subprocess.PIPE, folder=None):
@@ -340,6 +340,34 @@ class Bench(Program):
         self.assertAlmostEqual(sum(g["ms"] for g in b["groups"]), sum(l["ms"] for l in b["launches"]), places=6)
         self.assertIn("linear backward", text)
         self.assertIn("without probes", text)
+
+    def test_kernels_in_every_form(self):
+        kernels = ["bench", "kernels", "--device", "cpu", "--only", "^(relu_forward|fill)_f32$", "--size", "2^10,1000", "--repeat", "2"]
+        names = self.works(*kernels[:6], "--list")
+        self.assertEqual(names, "relu_forward_f32\nfill_f32\n")
+        # On a busy machine a result may come out above a ceiling that was measured at a bad moment: code 1.
+        result = run(*kernels, "--json", "k.json", "--csv", "k.csv", "--svg", "k.svg", folder=self.folder)
+        self.assertIn(result.returncode, (0, 1), result.stderr)
+        record = self.read_json("k.json")
+        self.assertEqual(record["schema"], "gradflow-bench-kernels/1")
+        self.assertEqual(len(record["rows"]) + len(record["rejected"]), 4)
+        self.assertEqual(result.returncode == 1, bool(record["rejected"]))
+        for row in record["rows"]:
+            self.assertGreater(row["cold"]["median_us"], 0)
+        with open(self.path("k.csv")) as file:
+            self.assertEqual(len(file.read().splitlines()), 1 + len(record["rows"]))
+        with open(self.path("k.svg")) as file:
+            self.assertTrue(file.read().endswith("</svg>\n"))
+        self.assertIn("relu_forward_f32", result.stdout)
+
+    def test_kernels_refuse_nonsense(self):
+        kernels = ["bench", "kernels", "--device", "cpu"]
+        for options, says in ((("--only", "("), "no regular expression"), (("--only", "rleu_forward_f32"), "did you mean relu_forward_f32"),
+                              (("--size", "0"), "is no size"), (("--size", "2^99"), "2^40"), (("--dtype", "f16"), "'f16' is no dtype"),
+                              (("--repeat", "0"), "--repeat"), (("--device", "gpu"), "gpu"), (("--json", "no/such/folder/k.json"), "no/such/folder")):
+            self.refused(*kernels, *options, says=says)
+        self.refused("bench", "kernel", says="did you mean kernels?")
+
 
 
 if __name__ == "__main__":

@@ -395,6 +395,7 @@ Engine& engine() {
 
 void set_seed(std::uint64_t seed) { engine().seed(seed); }
 void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body) {
+  if (on_launch) on_launch(kernel);
   engine().run(kernel, grid, block, body);
 }
 void enter_shared(void* memory, std::size_t bytes) { engine().enter_shared(memory, bytes); }

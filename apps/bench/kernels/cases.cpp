@@ -1,0 +1,422 @@
+// The list of benchmark cases. An operation that the backend contract gains gets its lines here; tests hold
+// this list against the contract and against the kernels in the CUDA module.
+#include <algorithm>
+#include <memory>
+#include <string_view>
+
+#include "apps/bench/kernels/case.h"
+#include "gradflow/kernels/error.h"
+
+namespace gradflow::app {
+namespace {
+
+using kernels::Backend;
+
+constexpr std::size_t kColumns = 256;  // of matrices where nothing else is said
+using Pointers = std::span<void* const>;
+
+Operand numbers(DType t, std::size_t n) { return {.dtype = t, .elements = n}; }
+Operand zeros(std::size_t bytes) { return {Content::zero, DType::u8, bytes}; }
+Operand statistics() { return zeros(sizeof(Stats)); }
+Operand gates() { return {Content::gates, DType::u8, sizeof(kernels::Gates)}; }
+Stats* stats_at(void* p) { return static_cast<Stats*>(p); }
+
+class Cases {
+ public:
+  explicit Cases(DType dtype) : t_(dtype), bytes_(static_cast<double>(size_of(dtype))) {}
+
+  void pointwise();
+  void residual();
+  void batch_norm();
+  void matrices();
+  void loss();
+  void probes();
+  void inputs();
+  void updates();
+  void memory();
+  std::vector<KernelCase> take() { return std::move(list_); }
+
+ private:
+  DType t_;
+  double bytes_;  // of an element
+  std::vector<KernelCase> list_;
+
+  std::string named(std::string_view stem) const {
+    return std::string(stem) + "_" + std::string(name_of(t_));
+  }
+
+  // The kernel is called as the stem with the dtype's name behind it.
+  KernelCase& add(std::string_view stem, std::string_view variant, const char* family, const char* call,
+                  const char* pass) {
+    const std::string kernel = named(stem);
+    return list_.emplace_back(KernelCase{.name = kernel + (variant.empty() ? "" : "/" + std::string(variant)),
+                                         .family = family,
+                                         .call = call,
+                                         .pass = pass,
+                                         .dtype = t_,
+                                         .kernels = {kernel}});
+  }
+
+  // `reads` and `writes` arrays of n elements; `arrays` of them are operands, and then what else there is.
+  auto arrays(std::size_t arrays, double reads, double writes, std::vector<Operand> more = {}) const {
+    return [t = t_, b = bytes_, arrays, reads, writes, more = std::move(more)](std::size_t n) {
+      Work w{.operands = std::vector<Operand>(arrays, numbers(t, n)),
+             .read_bytes = reads * b * static_cast<double>(n),
+             .written_bytes = writes * b * static_cast<double>(n)};
+      w.operands.insert(w.operands.end(), more.begin(), more.end());
+      return w;
+    };
+  }
+};
+
+// A matrix of at most `size` elements, with that many columns or fewer.
+Work matrix(std::size_t size, std::size_t columns) {
+  Work w;
+  w.columns = std::min(size, columns);
+  w.rows = size / w.columns;
+  return w;
+}
+
+std::size_t elements(const Work& w) { return w.rows * w.columns; }
+
+void Cases::pointwise() {
+  ops::All::for_each([&]<class Op>() {
+    const std::string op(Op::name);
+    const DType t = t_;
+    // Nothing is saved for the identity's sake, so its backward need not read it.
+    const double saved = Op::id == PointwiseId::identity ? 0 : 1;
+    for (const bool stats : {false, true}) {
+      const std::string tail = stats ? "_stats" : "";
+      KernelCase& forward = add(op + "_forward" + tail, "", "pointwise", "pointwise_forward", "forward");
+      forward.work = arrays(2, 1, 1, {statistics(), statistics()});
+      forward.bind = [t, stats](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+        return [&b, a = kernels::PointwiseForward{
+                        Op::id, t, w.operands[0].elements, p[0], p[1], stats ? stats_at(p[2]) : nullptr,
+                        stats ? stats_at(p[3]) : nullptr}] { b.pointwise_forward(a); };
+      };
+      for (const GradMode mode : {GradMode::overwrite, GradMode::accumulate}) {
+        const bool accumulate = mode == GradMode::accumulate;
+        if (accumulate && stats) continue;
+        KernelCase& backward = add(op + "_backward" + tail, accumulate ? "accumulate" : "", "pointwise",
+                                   "pointwise_backward", "backward");
+        backward.work = arrays(3, 1 + saved + accumulate, 1, {statistics(), statistics()});
+        backward.bind = [t, stats, mode](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+          return [&b, a = kernels::PointwiseBackward{Op::id, t, w.operands[0].elements, p[0], p[1], p[2],
+                                                     mode, stats ? stats_at(p[3]) : nullptr,
+                                                     stats ? stats_at(p[4]) : nullptr}] {
+            b.pointwise_backward(a);
+          };
+        };
+      }
+    }
+  });
+}
+
+void Cases::residual() {
+  const DType t = t_;
+  for (const bool stats : {false, true}) {
+    const std::string tail = stats ? "_stats" : "";
+    KernelCase& forward = add("residual_forward" + tail, "", "residual", "residual_forward", "forward");
+    forward.work = arrays(3, 2, 1, {gates(), statistics()});
+    forward.bind = [t, stats](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::ResidualForward{t, w.operands[0].elements, p[0], p[1], p[2],
+                                               static_cast<kernels::Gates*>(p[3]), 0.5,
+                                               stats ? stats_at(p[4]) : nullptr}] { b.residual_forward(a); };
+    };
+    for (const GradMode mode : {GradMode::overwrite, GradMode::accumulate}) {
+      const bool accumulate = mode == GradMode::accumulate;
+      if (accumulate && stats) continue;
+      KernelCase& backward = add("residual_backward" + tail, accumulate ? "accumulate" : "", "residual",
+                                 "residual_backward", "backward");
+      backward.work = arrays(3, 1 + accumulate, 2, {gates(), statistics()});
+      backward.bind = [t, stats, mode](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+        return
+            [&b, a = kernels::ResidualBackward{t, w.operands[0].elements, p[0], p[1], mode, p[2],
+                                               GradMode::overwrite, static_cast<kernels::Gates*>(p[3]), 0.5,
+                                               stats ? stats_at(p[4]) : nullptr}] { b.residual_backward(a); };
+      };
+    }
+  }
+}
+
+// A channel's mean must be known before its elements can be normalized, so x is read twice at least.
+void Cases::batch_norm() {
+  const DType t = t_;
+  const auto work = [t, b = bytes_](std::size_t arrays, double reads, double writes) {
+    return [=](std::size_t size) {
+      Work w = matrix(size, kColumns);
+      const auto n = static_cast<double>(elements(w));
+      w.operands.assign(arrays, numbers(t, elements(w)));
+      for (int i = 0; i < 4; ++i) w.operands.push_back(numbers(t, w.columns));
+      for (int i = 0; i < 2; ++i) w.operands.push_back({Content::positive, t, w.columns});
+      w.read_bytes = reads * b * n, w.written_bytes = writes * b * n;
+      return w;
+    };
+  };
+  for (const bool training : {true, false}) {
+    KernelCase& c = add(training ? "batch_norm_forward" : "batch_norm_apply", "", "batch norm",
+                        "batch_norm_forward", "forward");
+    if (training)
+      c.kernels = {named("batch_norm_mean"), named("batch_norm_variance"), named("batch_norm_apply")};
+    c.work = work(2, training ? 2 : 1, 1);
+    c.bind = [t, training](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::BatchNormForward{.dtype = t,
+                                                .rows = w.rows,
+                                                .channels = w.columns,
+                                                .x = p[0],
+                                                .y = p[1],
+                                                .scale = p[2],
+                                                .shift = p[3],
+                                                .mean = training ? p[4] : nullptr,
+                                                .inv_std = training ? p[6] : nullptr,
+                                                .running_mean = p[5],
+                                                .running_variance = p[7],
+                                                .training = training}] { b.batch_norm_forward(a); };
+    };
+  }
+  KernelCase& c = add("batch_norm_backward", "", "batch norm", "batch_norm_backward", "backward");
+  c.kernels = {named("batch_norm_backward_sums"), named("batch_norm_backward_apply")};
+  c.work = work(3, 4, 1);
+  c.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::BatchNormBackward{.dtype = t,
+                                               .rows = w.rows,
+                                               .channels = w.columns,
+                                               .x = p[0],
+                                               .dy = p[1],
+                                               .scale = p[3],
+                                               .mean = p[4],
+                                               .inv_std = p[7],
+                                               .dx = p[2],
+                                               .dscale = p[5],
+                                               .dshift = p[6]}] { b.batch_norm_backward(a); };
+  };
+}
+
+void Cases::matrices() {
+  const DType t = t_;
+  KernelCase& sum = add("column_sum", "", "reduction", "column_sum", "backward");
+  sum.work = [t, b = bytes_](std::size_t size) {
+    Work w = matrix(size, kColumns);
+    w.operands = {numbers(t, elements(w)), numbers(t, w.columns)};
+    w.read_bytes = b * static_cast<double>(elements(w)), w.written_bytes = b * static_cast<double>(w.columns);
+    return w;
+  };
+  sum.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::ColumnSum{t, w.rows, w.columns, p[0], p[1]}] { b.column_sum(a); };
+  };
+
+  // A product with an inner dimension of 0 leaves the bias in every row.
+  KernelCase& bias = add("broadcast_rows", "", "bias", "prepare_matmul", "forward");
+  bias.work = [t, b = bytes_](std::size_t size) {
+    Work w = matrix(size, kColumns);
+    w.operands = {numbers(t, w.columns), numbers(t, elements(w))};
+    w.read_bytes = b * static_cast<double>(w.columns), w.written_bytes = b * static_cast<double>(elements(w));
+    return w;
+  };
+  bias.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    const auto product = b.prepare_matmul({.dtype = t,
+                                           .m = static_cast<std::int64_t>(w.rows),
+                                           .n = static_cast<std::int64_t>(w.columns),
+                                           .k = 0,
+                                           .bias = true});
+    return [product, from = p[0], to = p[1]] { product->run(nullptr, nullptr, from, to, nullptr); };
+  };
+}
+
+void Cases::loss() {
+  const DType t = t_;
+  for (const std::size_t classes : {10, 1000}) {
+    KernelCase& c = add("softmax_cross_entropy", "classes=" + std::to_string(classes), "loss",
+                        "softmax_cross_entropy", "forward");
+    c.work = [t, b = bytes_, classes](std::size_t size) {
+      Work w = matrix(size, classes);
+      const auto n = static_cast<double>(elements(w));
+      w.operands = {numbers(t, elements(w)),
+                    {Content::labels, DType::i32, w.rows, static_cast<std::int32_t>(w.columns)},
+                    numbers(t, elements(w)),
+                    zeros(sizeof(kernels::LossResult))};
+      w.read_bytes = b * n + 4 * static_cast<double>(w.rows), w.written_bytes = b * n;
+      return w;
+    };
+    c.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::SoftmaxCrossEntropy{
+                      t, w.rows, w.columns, p[0], static_cast<std::int32_t*>(p[1]), p[2],
+                      static_cast<kernels::LossResult*>(p[3])}] { b.softmax_cross_entropy(a); };
+    };
+  }
+}
+
+void Cases::probes() {
+  const DType t = t_;
+  ops::All::for_each([&]<class Op>() {
+    KernelCase& c = add(std::string(Op::name) + "_stats", "", "probe", "stats", "probe");
+    c.work = arrays(1, 1, 0, {statistics()});
+    c.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return
+          [&b, a = kernels::StatsOf{t, w.operands[0].elements, p[0], Op::id, stats_at(p[1])}] { b.stats(a); };
+    };
+  });
+  KernelCase& difference = add("difference_stats", "", "probe", "difference_stats", "probe");
+  difference.work = arrays(2, 2, 0, {statistics(), zeros(sizeof(double))});
+  difference.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::DifferenceStats{t, w.operands[0].elements, p[0], p[1], stats_at(p[2]),
+                                             static_cast<double*>(p[3])}] { b.difference_stats(a); };
+  };
+  KernelCase& histogram = add("exponent_histogram", "", "probe", "exponent_histogram", "probe");
+  histogram.work = arrays(1, 1, 0, {zeros(kExponentBins * sizeof(std::uint64_t))});
+  histogram.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return
+        [&b, a = kernels::ExponentHistogram{t, w.operands[0].elements, p[0],
+                                            static_cast<std::uint64_t*>(p[1])}] { b.exponent_histogram(a); };
+  };
+  KernelCase& alive = add("mark_alive", "", "probe", "mark_alive", "probe");
+  alive.work = [t, b = bytes_](std::size_t size) {
+    Work w = matrix(size, kColumns);
+    w.operands = {numbers(t, elements(w)), zeros(w.columns)};
+    w.read_bytes = b * static_cast<double>(elements(w)), w.written_bytes = static_cast<double>(w.columns);
+    return w;
+  };
+  alive.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::MarkAlive{t, w.rows, w.columns, p[0], static_cast<std::uint8_t*>(p[1])}] {
+      b.mark_alive(a);
+    };
+  };
+}
+
+void Cases::inputs() {
+  const DType t = t_;
+  constexpr std::size_t kPixels = 784;
+  KernelCase& gather = add("gather_batch", "", "input", "gather_batch", "input");
+  gather.work = [t, b = bytes_](std::size_t size) {
+    Work w = matrix(size, kPixels);
+    const auto n = static_cast<double>(elements(w)), rows = static_cast<double>(w.rows);
+    w.operands = {{Content::bytes, DType::u8, elements(w)},
+                  {Content::bytes, DType::u8, w.rows},
+                  {Content::rows, DType::i32, w.rows},
+                  numbers(t, elements(w)),
+                  {Content::zero, DType::i32, w.rows}};
+    w.read_bytes = n + 5 * rows, w.written_bytes = b * n + 4 * rows;
+    return w;
+  };
+  gather.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::GatherBatch{t, w.rows, w.columns, static_cast<std::uint8_t*>(p[0]),
+                                         static_cast<std::uint8_t*>(p[1]), static_cast<std::int32_t*>(p[2]),
+                                         0.3f, 2.0f, p[3], static_cast<std::int32_t*>(p[4])}] {
+      b.gather_batch(a);
+    };
+  };
+  KernelCase& fill = add("fill", "", "memory", "fill", "memory");
+  fill.work = arrays(1, 0, 1);
+  fill.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, t, to = p[0], n = w.operands[0].elements] { b.fill(t, to, n, 0.5); };
+  };
+}
+
+// All parameters in one launch: one tensor, and as many of different lengths as a deep network has.
+void Cases::updates() {
+  using kernels::OptimizerKind;
+  const DType t = t_;
+  struct Row {
+    const char* stem;
+    const char* variant;
+    OptimizerKind kind;
+    std::size_t moments, tensors;
+    bool stats;
+  };
+  const Row rows[] = {{"sgd_update", "momentum=0", OptimizerKind::sgd, 0, 1, false},
+                      {"sgd_update", "", OptimizerKind::sgd, 1, 1, false},
+                      {"sgd_update", "tensors=100", OptimizerKind::sgd, 1, 100, false},
+                      {"sgd_update_stats", "", OptimizerKind::sgd, 1, 1, true},
+                      {"nesterov_update", "", OptimizerKind::nesterov, 1, 1, false},
+                      {"nesterov_update_stats", "", OptimizerKind::nesterov, 1, 1, true},
+                      {"adam_update", "", OptimizerKind::adam, 2, 1, false},
+                      {"adam_update_stats", "", OptimizerKind::adam, 2, 1, true},
+                      {"adamw_update", "", OptimizerKind::adamw, 2, 1, false},
+                      {"adamw_update", "tensors=100", OptimizerKind::adamw, 2, 100, false},
+                      {"adamw_update_stats", "", OptimizerKind::adamw, 2, 1, true}};
+  for (const Row& row : rows) {
+    KernelCase& c = add(row.stem, row.variant, "optimizer", "prepare_update", "update");
+    c.work = [t, b = bytes_, row](std::size_t n) {
+      const auto moments = static_cast<double>(row.moments);
+      Work w{.operands = {numbers(t, n),
+                          numbers(t, n),
+                          numbers(t, row.moments > 0 ? n : 0),
+                          {Content::positive, t, row.moments > 1 ? n : 0},
+                          {Content::scalars, DType::u8, sizeof(kernels::OptimizerScalars)},
+                          statistics(),
+                          statistics(),
+                          statistics()},
+             .read_bytes = (2 + moments) * b * static_cast<double>(n),
+             .written_bytes = (1 + moments) * b * static_cast<double>(n)};
+      return w;
+    };
+    c.bind = [t, row](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      const std::size_t n = w.operands[0].elements, step = size_of(t);
+      const auto at = [&](std::size_t operand, std::size_t element) -> void* {
+        return w.operands[operand].elements == 0 ? nullptr
+                                                 : static_cast<std::byte*>(p[operand]) + element * step;
+      };
+      // Lengths in the proportion 1 : 3, as biases and small layers lie among larger ones.
+      std::vector<kernels::UpdateSlice> slices;
+      const std::size_t pair = std::max<std::size_t>(n / std::max<std::size_t>(row.tensors / 2, 1), 1);
+      for (std::size_t from = 0; from < n;) {
+        const bool odd = slices.size() % 2 != 0;
+        const std::size_t wanted =
+            row.tensors == 1 ? n : std::max<std::size_t>(odd ? pair - pair / 4 : pair / 4, 1);
+        const std::size_t length = std::min(wanted, n - from);
+        slices.push_back({.n = length,
+                          .w = at(0, from),
+                          .dw = at(1, from),
+                          .first_moment = at(2, from),
+                          .second_moment = at(3, from),
+                          .w_stats = row.stats ? stats_at(p[5]) : nullptr,
+                          .dw_stats = row.stats ? stats_at(p[6]) : nullptr,
+                          .update_stats = row.stats ? stats_at(p[7]) : nullptr});
+        from += length;
+      }
+      const std::shared_ptr<kernels::Update> update = b.prepare_update(
+          {.kind = row.kind, .dtype = t, .scalars = static_cast<kernels::OptimizerScalars*>(p[4])}, slices);
+      return [update] { update->run(); };
+    };
+  }
+}
+
+void Cases::memory() {
+  using kernels::Traffic;
+  struct Row {
+    const char* stem;
+    Traffic kind;
+    std::size_t reads, writes;
+  };
+  for (const Row& row : {Row{"memory_read", Traffic::read, 1, 0}, Row{"memory_copy", Traffic::copy, 1, 1},
+                         Row{"memory_add", Traffic::add, 2, 1}}) {
+    KernelCase& c = add(row.stem, "", "memory", "move_memory", "memory");
+    c.work = arrays(3, static_cast<double>(row.reads), static_cast<double>(row.writes));
+    c.bind = [kind = row.kind](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::MoveMemory{kind, w.operands[0].elements, static_cast<float*>(p[0]),
+                                          static_cast<float*>(p[1]), static_cast<float*>(p[2])}] {
+        b.move_memory(a);
+      };
+    };
+  }
+}
+
+}  // namespace
+
+std::vector<KernelCase> kernel_cases(DType dtype) {
+  if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::bf16)
+    throw InternalError("no kernels are benchmarked in " + std::string(name_of(dtype)));
+  Cases cases(dtype);
+  cases.pointwise();
+  cases.residual();
+  cases.batch_norm();
+  cases.matrices();
+  cases.loss();
+  cases.probes();
+  cases.inputs();
+  if (dtype != DType::bf16) cases.updates();  // moments and weights stay in full precision
+  if (dtype == DType::f32) cases.memory();
+  return cases.take();
+}
+
+}  // namespace gradflow::app

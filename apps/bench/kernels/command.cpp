@@ -1,0 +1,97 @@
+#include "apps/bench/kernels/command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "apps/bench/kernels/bench_kernels.h"
+#include "apps/common/network.h"
+#include "apps/common/text_table.h"
+#include "apps/terminal/progress.h"
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/file.h"
+
+namespace gradflow::app {
+namespace {
+
+struct Options {
+  KernelBenchOptions bench;
+  std::string json, csv, svg;
+  bool list = false;
+};
+
+int list_cases(const Options& o) {
+  const auto backend = open_device(o.bench.device);
+  for (const KernelCase& c : choose_cases(o.bench, *backend)) fmt::print("{}\n", c.name);
+  return 0;
+}
+
+int run(const Options& o) {
+  check_device_name(o.bench.device);
+  if (o.list) return list_cases(o);
+  for (const std::string& file : {o.json, o.csv, o.svg}) require_writable(file);
+  std::optional<Progress> progress;
+  const KernelBenchResult r =
+      bench_kernels(o.bench, [&](std::size_t done, std::size_t total, const std::string& name) {
+        if (!progress)
+          progress.emplace(std::cerr, detect_terminal(STDERR_FILENO), static_cast<double>(total));
+        progress->update(static_cast<double>(done), name);
+      });
+  if (progress) progress->finish();
+  if (!o.json.empty()) write_file_atomically(o.json, kernels_json(o.bench, r));
+  if (!o.csv.empty()) write_file_atomically(o.csv, kernels_csv(r));
+  if (!o.svg.empty()) write_file_atomically(o.svg, kernels_svg(r));
+  bool printed = true;  // unless something else goes to the terminal
+  for (const std::string& file : {o.json, o.csv, o.svg}) printed = printed && file != "/dev/stdout";
+  if (printed) fmt::print("{}", kernels_text(r, terminal_width(stdout)));
+  if (r.rejected.empty()) return 0;
+  std::fflush(stdout);
+  fmt::print(stderr, "gradflow: {} of {} results lie above what the memory can do, and were not recorded\n",
+             r.rejected.size(), r.rejected.size() + r.rows.size());
+  return 1;
+}
+
+}  // namespace
+
+void add_bench_kernels(CLI::App& bench, std::function<int()>& run_it) {
+  CLI::App* command = bench.add_subcommand("kernels", "time every kernel beside the memory's speed");
+  const auto o = std::make_shared<Options>();
+  command->add_option("--only", o->bench.only, "kernels whose name this regular expression matches anywhere")
+      ->type_name("REGEX");
+  command->add_option("--size", o->bench.sizes, "elements, e.g. 2^26,1000000 (default: small to large)")
+      ->delimiter(',')
+      ->type_name("N,...");
+  command->add_option("--dtype", o->bench.dtypes, "f32, bf16, f64 (default: f32, and bf16 where there is)")
+      ->delimiter(',')
+      ->type_name("T,...");
+  command->add_option("--device", o->bench.device, "auto, cpu, cuda or cuda:N")
+      ->type_name("D")
+      ->capture_default_str();
+  command->add_option("--repeat", o->bench.repeat, "samples, each of about 1 ms or one launch")
+      ->check(CLI::Range(1, 1000000))
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
+  command->add_option("--csv", o->csv, "write the rows as CSV")->type_name("FILE");
+  command->add_option("--svg", o->svg, "write a picture: bars of the share of the bandwidth")
+      ->type_name("FILE");
+  command->add_flag("--list", o->list, "print the names that --only would choose, measure nothing");
+  command->footer(
+      "Cold: so many copies of the operands in turn that no cache holds them. Warm: the same ones again and\n"
+      "again. % copy is the share of a copy's bandwidth (of y = a + b on the host: % triad), measured in "
+      "the\n"
+      "same process. A result above what the memory was seen to do is refused: it is not recorded, and the\n"
+      "exit code is 1.\n"
+      "launch-bound: starting it takes longer than its bytes would.\n"
+      "Examples:\n"
+      "  gradflow bench kernels\n"
+      "  gradflow bench kernels --only relu_backward --size 2^26 --json relu.json\n"
+      "  gradflow bench kernels --device cpu --only '^(sgd|adamw)_update_f32' --svg updates.svg");
+  command->callback([&run_it, o] { run_it = [o] { return run(*o); }; });
+}
+
+}  // namespace gradflow::app

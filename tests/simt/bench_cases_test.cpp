@@ -1,0 +1,95 @@
+// The benchmark's list of cases against the kernels themselves, run on the host: each case launches what it
+// names, stays within its operands, and no kernel of the CUDA module is left out.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "apps/bench/kernels/case.h"
+#include "simt/harness.h"
+
+namespace gradflow::kernels::cuda {
+namespace {
+
+class BenchCases : public KernelTest {
+ protected:
+  BenchCases() {
+    simt::on_launch = [this](const char* kernel) { launched_.push_back(kernel); };
+  }
+  ~BenchCases() override { simt::on_launch = nullptr; }
+
+  // What the case launches with operands of exactly the size it asks for: nothing lies behind their ends.
+  std::vector<std::string> launch(const app::KernelCase& c, std::size_t size) {
+    const app::Work work = c.work(size);
+    std::vector<void*> operands;
+    for (const app::Operand& o : work.operands) {
+      void* const at = o.elements == 0 ? nullptr : simt.allocate(o.bytes());
+      if (at != nullptr) std::memset(at, 0, o.bytes());  // labels and rows in range
+      operands.push_back(at);
+    }
+    launched_.clear();
+    c.bind(simt, work, operands)();
+    for (void* at : operands) simt.deallocate(at);
+    return launched_;
+  }
+
+ private:
+  std::vector<std::string> launched_;
+};
+
+std::vector<app::KernelCase> supported_cases(const Backend& backend) {
+  std::vector<app::KernelCase> all;
+  for (const DType dtype : {DType::f32, DType::bf16})
+    if (backend.supports(dtype)) std::ranges::move(app::kernel_cases(dtype), std::back_inserter(all));
+  return all;
+}
+
+TEST_F(BenchCases, LaunchTheKernelsTheyName) {
+  for (const app::KernelCase& c : supported_cases(simt))
+    for (const std::size_t size : {std::size_t{1}, std::size_t{1037}}) {
+      SCOPED_TRACE(c.name + " with " + std::to_string(size));
+      EXPECT_EQ(launch(c, size), c.kernels);
+    }
+}
+
+#ifdef GRADFLOW_CUDA_MODULE_FILE
+// Kernel names stand in the module as text: each launch site has one, and so has the table the CUDA runtime
+// finds them by.
+std::set<std::string> kernels_of_the_module() {
+  std::ifstream file(GRADFLOW_CUDA_MODULE_FILE, std::ios::binary);
+  std::set<std::string> names;
+  std::string word;
+  for (std::istreambuf_iterator<char> at(file), end; at != end; ++at) {
+    if (std::islower(static_cast<unsigned char>(*at)) || std::isdigit(static_cast<unsigned char>(*at)) ||
+        *at == '_') {
+      word += *at;
+      continue;
+    }
+    if (*at == '\0' && word.size() > 6 && (word.ends_with("_f32") || word.ends_with("_bf16")))
+      names.insert(word);
+    word.clear();
+  }
+  return names;
+}
+
+TEST_F(BenchCases, LeaveOutNoKernelOfTheModule) {
+  const std::set<std::string> kernels = kernels_of_the_module();
+  ASSERT_GT(kernels.size(), 40u);
+  ASSERT_TRUE(kernels.contains("relu_backward_f32"));
+  std::set<std::string> benchmarked;
+  for (const app::KernelCase& c : supported_cases(simt))
+    benchmarked.insert(c.kernels.begin(), c.kernels.end());
+  for (const std::string& name : kernels)
+    EXPECT_TRUE(benchmarked.contains(name)) << name << " has no case in apps/bench/kernels/cases.cpp";
+  for (const std::string& name : benchmarked)
+    EXPECT_TRUE(kernels.contains(name)) << name << " is not in the module";
+}
+#endif
+
+}  // namespace
+}  // namespace gradflow::kernels::cuda
