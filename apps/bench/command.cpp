@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/bench/kernels/command.h"
+#include "apps/bench/profile_command.h"
 #include "apps/bench/step.h"
 #include "apps/common/text_table.h"
 #include "gradflow/engine/file.h"
@@ -17,16 +18,20 @@ namespace {
 struct Options {
   StepOptions step;
   std::string probes = "none", json;
-  bool launches = false;
+  std::string graph = "on";
+  bool launches = false, print_commands = false;
 };
 
 int run_step(Options o) {
   o.step.probes = o.probes == "all";
+  o.step.record = o.graph == "on";
   require_writable(o.json);
   const StepResult result = bench_step(o.step);
   if (!o.json.empty()) write_file_atomically(o.json, step_json(o.step, result));
   if (o.json != "/dev/stdout")
     fmt::print("{}", step_text(o.step, result, o.launches, terminal_width(stdout)));
+  if (o.print_commands)
+    fmt::print("\n{}", profile_commands({.command = command_line(), .step = true, .on_host = result.device == "cpu"}));
   return 0;
 }
 
@@ -58,6 +63,17 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->capture_default_str();
   step->add_flag("--launches", o->launches, "list every launch, not the slowest only");
   step->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
+  step->add_option("--graph", o->graph, "off: launch by launch instead of replaying one recording")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->type_name("on|off")
+      ->capture_default_str();
+  step->add_option("--profile-window", o->step.profile_step,
+                   "a profiler that waits for it collects one step: the STEP-th after the warm-up (1)")
+      ->check(CLI::Range(1, 1000000))
+      ->expected(0, 1)
+      ->default_str("1")
+      ->type_name("STEP");
+  step->add_flag("--print-profile-command", o->print_commands, "print the nsys and ncu lines for this run");
   step->footer("Models:\n" + std::string(model_help()) +
                "\nExamples:\n"
                "  gradflow bench step --model mlp:depth=50,width=256 --batch 128\n"

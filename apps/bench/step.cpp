@@ -67,6 +67,12 @@ void time_steps(Executor& executor, Stepper& stepper, const StepOptions& o, Step
     executor.set_probing(Probing::off);
     for (int i = 0; i < 3; ++i) stepper.seconds(steps);
   }
+  if (o.profile_step > 0) {
+    if (o.profile_step > 1) stepper.seconds(o.profile_step - 1);
+    executor.backend().profile_start();
+    stepper.seconds(1);
+    executor.backend().profile_stop();
+  }
   const MachineLoad load;
   for (int i = 0; i < o.repeat; ++i) {
     if (o.probes) {
@@ -118,6 +124,7 @@ StepResult bench_step(const StepOptions& o) {
   if (o.optimizer != "none") optimizer.emplace(*network.parameters, optimizer_config(o.optimizer));
   Optimizer* const updates = optimizer ? &*optimizer : nullptr;
   ExecutorOptions options;
+  options.record = o.record;
   if (o.probes) options.probes = all_scalar_probes(network.model.graph, true, updates != nullptr);
   Executor executor(network.model.graph, *network.parameters, updates, options);
   network.load_first_batch(executor, o.network.seed);

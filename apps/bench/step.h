@@ -15,6 +15,8 @@ struct StepOptions {
   std::string optimizer = "sgd";  // none, sgd, nesterov, adam, adamw
   bool probes = false;            // all scalar statistics of every tensor
   int repeat = 50;
+  bool record = true;      // replay the step as one recording where the device can
+  int profile_step = 0;    // > 0: a profiler collects this step alone, counted after the warm-up
 };
 
 // Seconds a step; every sample is the mean of `steps` steps.

@@ -107,6 +107,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                   {"precision", r.precision},   {"threads", r.threads},           {"model", o.network.model},
                   {"data", o.network.data},     {"batch", o.network.batch},       {"seed", o.network.seed},
                   {"dtype", o.network.dtype},   {"optimizer", o.optimizer},       {"probes", r.probes},
+                  {"graph", o.record},
                   {"parameters", r.parameters}, {"arena_bytes", r.arena_bytes}};
   j.update(json_of(r.step));
   j["flops"] = r.cost.flops;

@@ -83,7 +83,13 @@ void add_info(CLI::App& app, std::function<int()>& run) {
   CLI::App* command = app.add_subcommand("info", "version, build, devices or why there is none");
   const auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "as JSON");
-  command->footer("Examples:\n  gradflow info\n  gradflow info --json | python3 -m json.tool");
+  command->footer(
+      "Environment:\n"
+      "  GRADFLOW_CUDA_MODULE=FILE  opens this libgradflow_cuda.so instead of looking for one\n"
+      "  GRADFLOW_CUDA_SYNC=1       waits after every kernel, so that a fault names the one that made it\n"
+      "  GRADFLOW_NVTX=0            leaves out the names of layers in profilers' timelines\n"
+      "  OMP_NUM_THREADS=N          threads of the host\n"
+      "Examples:\n  gradflow info\n  gradflow info --json | python3 -m json.tool");
   command->callback([&run, json] {
     run = [json] {
       const Facts facts = gather();

@@ -84,6 +84,7 @@ void CudaBackend::zero(void* pointer, std::size_t bytes) {
 void CudaBackend::synchronize() { queue_.synchronize(); }
 
 std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& launches) {
+  if (queue_.waits_for_each()) return nullptr;  // nothing inside a recording could be waited for
   return cuda::record(queue_, launches);
 }
 

@@ -30,6 +30,7 @@ class DeviceQueue final : public Queue {
   void synchronize() const;
   cudaStream_t stream() const noexcept { return stream_; }
   int ordinal() const noexcept { return ordinal_; }
+  bool waits_for_each() const noexcept { return wait_for_each_; }  // for finding faults
 
  private:
   void release() noexcept;

@@ -369,6 +369,25 @@ class Bench(Program):
         self.refused("bench", "kernels", "--device", "gpu", says="gpu")
         self.refused("bench", "kernel", says="did you mean kernels?")
 
+    def test_profiler_lines(self):
+        step = ["bench", "step", "--device", "cpu", "--model", MODEL, "--data", DATA, "--batch", "4", "--repeat", "1"]
+        text = self.works(*step, "--print-profile-command")
+        self.assertRegex(text, r"\nnsys profile .*--capture-range=cudaProfilerApi .*bench step .*--profile-window\n")
+        self.assertRegex(text, r"\nncu --profile-from-start=off .*--graph=off\n")
+        self.assertIn("choose --device cuda", text)
+        for window in ("--profile-window", "--profile-window=3"):
+            self.assertNotIn("nsys", self.works(*step, "--graph", "off", window))
+        self.refused(*step, "--profile-window=0", says="--profile-window")
+        self.refused(*step, "--graph", "maybe", says="--graph")
+        kernels = ["bench", "kernels", "--device", "cpu", "--only", "^fill_f32$", "--size", "100", "--repeat", "1"]
+        result = run(*kernels, "--print-profile-command", "--profile-window", folder=self.folder)
+        self.assertIn("'regex:^(fill_f32)$'", result.stdout)
+
+    def test_info_names_the_environment(self):
+        text = self.works("info", "--help")
+        for variable in ("GRADFLOW_CUDA_MODULE", "GRADFLOW_CUDA_SYNC", "GRADFLOW_NVTX"):
+            self.assertIn(variable, text)
+
 
 
 if __name__ == "__main__":

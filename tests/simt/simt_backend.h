@@ -38,7 +38,7 @@ class SimtQueue final : public Queue {
   std::vector<std::unique_ptr<double[]>> workspaces_;
 };
 
-class SimtBackend final : public KernelBackend {
+class SimtBackend : public KernelBackend {
  public:
   SimtBackend() { info_.name = "simt"; }
   const DeviceInfo& info() const noexcept override { return info_; }

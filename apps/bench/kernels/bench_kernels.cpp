@@ -64,6 +64,16 @@ class Bench {
   Bench(const KernelBenchOptions& options, kernels::Backend& backend)
       : o_(options), backend_(backend), pool_(backend) {}
 
+  // One window for the profiler, from the first launch that is timed to the last.
+  void open_window() {
+    if (o_.profile_window && !window_open_) backend_.profile_start();
+    window_open_ = true;
+  }
+  void close_window() {
+    if (o_.profile_window && window_open_) backend_.profile_stop();
+    window_open_ = false;
+  }
+
   Yardstick& yardstick() { return yardstick_; }
   void calibrate() {
     yardstick_ = measure_yardstick(backend_, pool_, std::max(5, o_.repeat / 2), yardstick_);
@@ -85,6 +95,7 @@ class Bench {
   kernels::Backend& backend_;
   OperandPool pool_;
   Yardstick yardstick_;
+  bool window_open_ = false;
   std::map<std::string, double> seconds_of_one_;
 
   std::vector<LaunchOnce> bind(const KernelCase& c, const Work& work, std::size_t copies) {
@@ -106,6 +117,7 @@ class Bench {
                   .call = c.call,
                   .pass = c.pass,
                   .dtype = std::string(name_of(c.dtype)),
+                  .kernels = c.kernels,
                   .size = size,
                   .rows = work.rows,
                   .columns = work.columns,
@@ -114,10 +126,9 @@ class Bench {
     row.seconds_of_one = seconds_of_one(c);
     const std::vector<LaunchOnce> launches = bind(c, work, copies_for(work, backend_.info()));
     measure(backend_, launches, 1);  // warms up, outside the window
-    if (o_.profile_window) backend_.profile_start();
+    open_window();
     row.cold = measure(backend_, launches, o_.repeat);
     row.warm = measure(backend_, std::span(launches).first(1), o_.repeat);
-    if (o_.profile_window) backend_.profile_stop();
     return row;
   }
 };
@@ -202,10 +213,12 @@ KernelBenchResult bench_kernels(const KernelBenchOptions& o, const KernelProgres
                              .call = c.call,
                              .pass = c.pass,
                              .dtype = std::string(name_of(c.dtype)),
+                             .kernels = c.kernels,
                              .size = size,
                              .fault = e.what()});
       }
     }
+  bench.close_window();
   r.yardstick = bench.yardstick();
   r.load = load.since_start();
   // The yardstick may have been raised on the way; every row is held against the same one.

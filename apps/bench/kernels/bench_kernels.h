@@ -23,6 +23,7 @@ struct KernelBenchOptions {
 // One case at one size.
 struct KernelRow {
   std::string name, family, call, pass, dtype;
+  std::vector<std::string> kernels;   // that it launches on CUDA
   std::size_t size = 0;               // asked for
   std::size_t rows = 0, columns = 0;  // of a matrix, else 0
   double read_bytes = 0, written_bytes = 0;

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <optional>
 
 #include "apps/bench/kernels/bench_kernels.h"
+#include "apps/bench/profile_command.h"
 #include "apps/common/network.h"
 #include "apps/common/text_table.h"
 #include "apps/terminal/progress.h"
@@ -18,10 +20,12 @@
 namespace gradflow::app {
 namespace {
 
+constexpr std::size_t kMostKernels = 12;  // that a profiler's command line names
+
 struct Options {
   KernelBenchOptions bench;
   std::string json, csv, svg;
-  bool list = false;
+  bool list = false, print_commands = false;
 };
 
 int list_cases(const Options& o) {
@@ -48,6 +52,16 @@ int run(const Options& o) {
   bool printed = true;  // unless something else goes to the terminal
   for (const std::string& file : {o.json, o.csv, o.svg}) printed = printed && file != "/dev/stdout";
   if (printed) fmt::print("{}", kernels_text(r, terminal_width(stdout)));
+  if (o.print_commands) {
+    ProfileTarget target{.command = command_line(), .on_host = r.device.name == "cpu"};
+    for (const auto* rows : {&r.rows, &r.rejected})
+      for (const KernelRow& row : *rows)
+        for (const std::string& kernel : row.kernels)
+          if (std::ranges::find(target.kernels, kernel) == target.kernels.end())
+            target.kernels.push_back(kernel);
+    if (target.kernels.size() > kMostKernels) target.kernels.clear();  // every kernel, then
+    fmt::print("\n{}", profile_commands(target));
+  }
   if (r.rejected.empty()) return 0;
   std::fflush(stdout);
   fmt::print(stderr, "gradflow: {} of {} results lie above what the memory can do, and were not recorded\n",
@@ -80,6 +94,10 @@ void add_bench_kernels(CLI::App& bench, std::function<int()>& run_it) {
   command->add_option("--svg", o->svg, "write a picture: bars of the share of the bandwidth")
       ->type_name("FILE");
   command->add_flag("--list", o->list, "print the names that --only would choose, measure nothing");
+  command->add_flag("--profile-window", o->bench.profile_window,
+                    "a profiler that waits for it collects the timed launches alone");
+  command->add_flag("--print-profile-command", o->print_commands,
+                    "print the nsys and ncu lines for this run");
   command->footer(
       "Cold: so many copies of the operands in turn that no cache holds them. Warm: the same ones again and\n"
       "again. % copy is the share of a copy's bandwidth (of y = a + b on the host: % triad), measured in "

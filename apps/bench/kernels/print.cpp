@@ -31,6 +31,7 @@ Json identity(const KernelRow& row) {
 
 Json json_of(const KernelRow& row) {
   Json j = identity(row);
+  j["kernels"] = row.kernels;
   if (row.rows) j["rows"] = row.rows, j["columns"] = row.columns;
   j["read_bytes"] = row.read_bytes;
   j["written_bytes"] = row.written_bytes;
