@@ -43,7 +43,8 @@ ParameterStore::ParameterStore(Backend& backend, const Graph& graph)
     : backend_(&backend), dtype_(graph.dtype()),
       parameter_specs_(graph.parameters().begin(), graph.parameters().end()),
       state_specs_(graph.states().begin(), graph.states().end()) {
-  if (!backend.supports(dtype_))
+  // A bf16 network needs f32 parameters beside it, which this store does not keep.
+  if (dtype_ == DType::bf16 || !backend.supports(dtype_))
     throw UserError(fmt::format("{} does not compute in {}", backend.info().name, name_of(dtype_)));
   std::size_t bytes = 0;
   std::vector<std::size_t> offsets;

@@ -10,6 +10,7 @@
 
 #include "functions.h"
 #include "gradflow/kernels/error.h"
+#include "storage.h"
 #include "gradflow/kernels/host_timer.h"
 
 namespace gradflow::kernels {
@@ -17,7 +18,12 @@ namespace cpu {
 
 void require_real(DType dtype) {
   if (dtype != DType::f32 && dtype != DType::f64)
-    throw UserError(fmt::format("the host computes in f32 or f64, not in {}", name_of(dtype)));
+    throw UserError(fmt::format("the host computes this in f32 or f64, not in {}", name_of(dtype)));
+}
+
+void require_stored(DType dtype) {
+  if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::bf16)
+    throw UserError(fmt::format("the host computes in f32, f64 or bf16, not in {}", name_of(dtype)));
 }
 
 namespace {
@@ -56,7 +62,8 @@ struct HashMatmul {
     std::size_t h = static_cast<std::size_t>(d.dtype);
     for (std::size_t v : {static_cast<std::size_t>(d.m), static_cast<std::size_t>(d.n),
                           static_cast<std::size_t>(d.k), std::size_t{d.transpose_a},
-                          std::size_t{d.transpose_b}, std::size_t{d.accumulate}, std::size_t{d.bias}})
+                          std::size_t{d.transpose_b}, std::size_t{d.accumulate}, std::size_t{d.bias},
+                          static_cast<std::size_t>(d.y_dtype)})
       h = h * 0x9e3779b97f4a7c15u + v + (h >> 29);
     return h;
   }
@@ -79,7 +86,9 @@ class CpuBackend final : public Backend {
   }
 
   const DeviceInfo& info() const noexcept override { return info_; }
-  bool supports(DType dtype) const noexcept override { return dtype == DType::f32 || dtype == DType::f64; }
+  bool supports(DType dtype) const noexcept override {
+    return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::bf16;
+  }
   bool is_host() const noexcept override { return true; }
 
   void* allocate(std::size_t bytes) override {
@@ -116,7 +125,10 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Timer> make_timer() override { return std::make_unique<HostTimer>(); }
 
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override {
-    require_real(desc.dtype);
+    require_stored(desc.dtype);
+    if (desc.y_dtype != desc.dtype && !(desc.dtype == DType::bf16 && desc.y_dtype == DType::f32))
+      throw InternalError(fmt::format("a matrix product of {} operands has no {} result", name_of(desc.dtype),
+                                      name_of(desc.y_dtype)));
     if (desc.m < 0 || desc.n < 0 || desc.k < 0)
       throw InternalError(fmt::format("matrix product of negative size {}x{}x{}", desc.m, desc.n, desc.k));
     if (desc.bias && desc.accumulate)

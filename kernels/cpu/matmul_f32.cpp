@@ -1,4 +1,7 @@
-// Matrix products in f32 by oneDNN. The only file that sees its headers.
+// Matrix products in f32 and bf16 by oneDNN. The only file that sees its headers.
+//
+// oneDNN multiplies bf16 where the machine has AVX-512 (natively with AVX512_BF16, else by widening); sums are f32.
+// Elsewhere the operands are widened here and the product is one of f32 numbers.
 #include <omp.h>
 
 #include <algorithm>
@@ -6,6 +9,7 @@
 
 #include "functions.h"
 #include "gradflow/kernels/error.h"
+#include "storage.h"
 
 namespace gradflow::kernels::cpu {
 namespace {
@@ -38,22 +42,25 @@ class EmptyMatmul final : public Matmul {
   explicit EmptyMatmul(const MatmulDesc& desc)
       : m_(static_cast<std::size_t>(desc.m)),
         n_(static_cast<std::size_t>(desc.n)),
-        accumulate_(desc.accumulate) {}
+        accumulate_(desc.accumulate),
+        bf16_(desc.y_dtype == DType::bf16) {}
   std::size_t workspace_bytes() const noexcept override { return 0; }
   void run(const void*, const void*, const void* bias, void* y, void*) override {
     if (accumulate_ || n_ == 0) return;
-    for (std::size_t i = 0; i < m_; ++i) {
-      float* row = static_cast<float*>(y) + i * n_;
-      if (bias)
-        std::copy_n(static_cast<const float*>(bias), n_, row);
-      else
-        std::fill_n(row, n_, 0.0f);
-    }
+    if (bf16_)
+      fill_rows(static_cast<const float*>(bias), static_cast<Bf16*>(y));
+    else
+      fill_rows(static_cast<const float*>(bias), static_cast<float*>(y));
   }
 
  private:
+  template <class S>
+  void fill_rows(const float* bias, S* y) const {
+    for (std::size_t i = 0; i < m_ * n_; ++i) y[i] = narrow<S>(bias ? bias[i % n_] : 0.0f);
+  }
+
   std::size_t m_, n_;
-  bool accumulate_;
+  bool accumulate_, bf16_;
 };
 
 class VendorProduct final : public Matmul {
@@ -61,14 +68,15 @@ class VendorProduct final : public Matmul {
   VendorProduct(const MatmulDesc& desc, const dnnl::engine& engine, const dnnl::stream& stream, int threads)
       : stream_(stream), threads_(threads) {
     using dims = dnnl::memory::dims;
-    const auto matrix = [](dims shape, bool transposed) {
+    const auto matrix = [](dims shape, bool transposed, DType dtype) {
+      using type = dnnl::memory::data_type;
       const dims strides = transposed ? dims{1, shape[0]} : dims{shape[1], 1};
-      return dnnl::memory::desc(shape, dnnl::memory::data_type::f32, strides);
+      return dnnl::memory::desc(shape, dtype == DType::bf16 ? type::bf16 : type::f32, strides);
     };
-    const auto a = matrix({desc.m, desc.k}, desc.transpose_a);
-    const auto b = matrix({desc.k, desc.n}, desc.transpose_b);
-    const auto y = matrix({desc.m, desc.n}, false);
-    const auto bias = desc.bias ? matrix({1, desc.n}, false) : dnnl::memory::desc();
+    const auto a = matrix({desc.m, desc.k}, desc.transpose_a, desc.dtype);
+    const auto b = matrix({desc.k, desc.n}, desc.transpose_b, desc.dtype);
+    const auto y = matrix({desc.m, desc.n}, false, desc.y_dtype);
+    const auto bias = desc.bias ? matrix({1, desc.n}, false, DType::f32) : dnnl::memory::desc();
     dnnl::primitive_attr attr;
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (desc.accumulate) {
@@ -116,6 +124,45 @@ class VendorProduct final : public Matmul {
   std::size_t workspace_bytes_ = 0;
 };
 
+// A bf16 product as an f32 one: a, b and a bf16 y are widened into the workspace, in front of the product's own.
+class WidenedProduct final : public Matmul {
+ public:
+  WidenedProduct(const MatmulDesc& desc, std::unique_ptr<Matmul> product)
+      : product_(std::move(product)),
+        a_(static_cast<std::size_t>(desc.m * desc.k)),
+        b_(static_cast<std::size_t>(desc.k * desc.n)),
+        y_(desc.y_dtype == DType::bf16 ? static_cast<std::size_t>(desc.m * desc.n) : 0),
+        accumulate_(desc.accumulate) {}
+
+  std::size_t workspace_bytes() const noexcept override {
+    return room(a_) + room(b_) + room(y_) + product_->workspace_bytes();
+  }
+
+  void run(const void* a, const void* b, const void* bias, void* y, void* workspace) override {
+    auto* at = static_cast<std::byte*>(workspace);
+    const float* wide_a = widen_all(static_cast<const Bf16*>(a), a_, at);
+    const float* wide_b = widen_all(static_cast<const Bf16*>(b), b_, at += room(a_));
+    at += room(b_);
+    auto* narrow_y = static_cast<Bf16*>(y);
+    void* wide_y = y_ ? at : y;
+    if (y_ && accumulate_) widen_all(narrow_y, y_, at);
+    product_->run(wide_a, wide_b, bias, wide_y, at + room(y_));
+    for (std::size_t i = 0; i < y_; ++i) narrow_y[i] = to_bf16(static_cast<const float*>(wide_y)[i]);
+  }
+
+ private:
+  static std::size_t room(std::size_t n) { return (n * sizeof(float) + 63) / 64 * 64; }
+  static const float* widen_all(const Bf16* x, std::size_t n, std::byte* to) {
+    auto* wide = reinterpret_cast<float*>(to);
+    for (std::size_t i = 0; i < n; ++i) wide[i] = to_float(x[i]);
+    return wide;
+  }
+
+  std::unique_ptr<Matmul> product_;
+  std::size_t a_, b_, y_;
+  bool accumulate_;
+};
+
 class OneDnn final : public VendorMatmul {
  public:
   explicit OneDnn(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
@@ -126,6 +173,11 @@ class OneDnn final : public VendorMatmul {
     try {
       return std::make_unique<VendorProduct>(desc, engine_, stream_, threads_);
     } catch (const dnnl::error& error) {
+      if (desc.dtype == DType::bf16 && error.status == dnnl_unimplemented) {
+        MatmulDesc wide = desc;
+        wide.dtype = wide.y_dtype = DType::f32;
+        return std::make_unique<WidenedProduct>(desc, prepare(wide));
+      }
       fail("prepare a matrix product", error);
     }
   }

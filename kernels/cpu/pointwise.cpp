@@ -1,6 +1,7 @@
 // Pointwise layers and the residual addition: one loop a tile, statistics before and after it.
 #include "functions.h"
 #include "stats_lanes.h"
+#include "storage.h"
 #include "vector_math.h"
 
 namespace gradflow::kernels::cpu {
@@ -38,6 +39,12 @@ void scale_loop(T factor, const T* dy, T* dx, std::size_t n, GradMode mode) {
 }
 
 template <class T>
+void add_loop(T skip_factor, const T* skip, T branch_factor, const T* branch, T* y, std::size_t n) {
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < n; ++i) y[i] = skip_factor * skip[i] + branch_factor * branch[i];
+}
+
+template <class T>
 const T* in(const void* p) {
   return static_cast<const T*>(p);
 }
@@ -51,20 +58,27 @@ void collect(const Context& context, std::size_t n, std::size_t sink, Stats* to)
   for (std::size_t i = 0; i < Chunks(n).count; ++i) add(*to, context.partial(i, sink));
 }
 
-template <class Op, class T>
+template <class Op, class S>
 void forward(const Context& context, const PointwiseForward& a) {
-  const T* x = in<T>(a.x);
-  T* y = out<T>(a.y);
+  using T = Arithmetic<S>;
+  const S* x = in<S>(a.x);
+  S* y = out<S>(a.y);
   const bool cheap = Op::flops <= 2 && !a.x_stats && !a.y_stats;
   for_each_chunk(context, a.n, cheap ? kSerialCheap : kSerialExpensive,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> x_lanes, y_lanes;
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-                     if (a.x_stats) x_lanes.add(x + from, to - from);
-                     forward_loop<Op>(x + from, y + from, to - from);
+                     const std::size_t n = to - from;
+                     TileIn<S> x_tile;
+                     TileOut<S> y_tile;
+                     const T* xs = x_tile.read(x + from, n);
+                     T* ys = y_tile.open(y + from, n);
+                     if (a.x_stats) x_lanes.add(xs, n);
+                     forward_loop<Op>(xs, ys, n);
+                     y_tile.close(y + from, n);
                      if (a.y_stats) {
-                       y_lanes.add(y + from, to - from);
-                       y_lanes.add_saturated(count_saturated<Op>(y + from, to - from));
+                       y_lanes.add(ys, n);
+                       y_lanes.add_saturated(count_saturated<Op>(ys, n));
                      }
                    });
                    if (a.x_stats) static_cast<Stats&>(context.partial(chunk, 0)) = x_lanes.result();
@@ -74,11 +88,12 @@ void forward(const Context& context, const PointwiseForward& a) {
   collect(context, a.n, 1, a.y_stats);
 }
 
-template <class Op, class T>
+template <class Op, class S>
 void backward(const Context& context, const PointwiseBackward& a) {
-  const T* saved = in<T>(a.saved);
-  const T* dy = in<T>(a.dy);
-  T* dx = out<T>(a.dx);
+  using T = Arithmetic<S>;
+  const S* saved = in<S>(a.saved);
+  const S* dy = in<S>(a.dy);
+  S* dx = out<S>(a.dx);
   const bool wanted = a.mode != GradMode::none;
   Stats* dx_stats = wanted ? a.dx_stats : nullptr;
   const bool cheap = !a.dy_stats && !dx_stats;
@@ -87,11 +102,15 @@ void backward(const Context& context, const PointwiseBackward& a) {
                    StatsLanes<T> dy_lanes, dx_lanes;
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
-                     if (a.dy_stats) dy_lanes.add(dy + from, n);
-                     if (wanted)
-                       backward_loop<Op>(saved + from, dy + from, dx + from, n,
-                                         a.mode == GradMode::accumulate);
-                     if (dx_stats) dx_lanes.add(dx + from, n);
+                     TileIn<S> saved_tile, dy_tile;
+                     TileOut<S> dx_tile;
+                     const T* dys = dy_tile.read(dy + from, n);
+                     if (a.dy_stats) dy_lanes.add(dys, n);
+                     if (!wanted) return;
+                     T* dxs = dx_tile.open(dx + from, n, a.mode);
+                     backward_loop<Op>(saved_tile.read(saved + from, n), dys, dxs, n, a.mode == GradMode::accumulate);
+                     dx_tile.close(dx + from, n);
+                     if (dx_stats) dx_lanes.add(dxs, n);
                    });
                    if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = dy_lanes.result();
                    if (dx_stats) static_cast<Stats&>(context.partial(chunk, 1)) = dx_lanes.result();
@@ -100,33 +119,48 @@ void backward(const Context& context, const PointwiseBackward& a) {
   collect(context, a.n, 1, dx_stats);
 }
 
-template <class T>
+template <class S>
 void residual_forward(const Context& context, const ResidualForward& a) {
-  const T* skip = in<T>(a.skip);
-  const T* branch = in<T>(a.branch);
-  T* y = out<T>(a.y);
+  using T = Arithmetic<S>;
+  const S* skip = in<S>(a.skip);
+  const S* branch = in<S>(a.branch);
+  S* y = out<S>(a.y);
   const T skip_factor = static_cast<T>(a.gates->forward_skip);
   const T branch_factor = static_cast<T>(a.gates->forward_branch * a.scale);
   for_each_chunk(context, a.n, a.y_stats ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> lanes;
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-#pragma GCC ivdep
-                     for (std::size_t i = from; i < to; ++i)
-                       y[i] = skip_factor * skip[i] + branch_factor * branch[i];
-                     if (a.y_stats) lanes.add(y + from, to - from);
+                     const std::size_t n = to - from;
+                     TileIn<S> skip_tile, branch_tile;
+                     TileOut<S> y_tile;
+                     const T* skips = skip_tile.read(skip + from, n);
+                     const T* branches = branch_tile.read(branch + from, n);
+                     T* ys = y_tile.open(y + from, n);
+                     add_loop(skip_factor, skips, branch_factor, branches, ys, n);
+                     y_tile.close(y + from, n);
+                     if (a.y_stats) lanes.add(ys, n);
                    });
                    if (a.y_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
                  });
   collect(context, a.n, 0, a.y_stats);
 }
 
+template <class S>
+void scale_tile(Arithmetic<S> factor, const Arithmetic<S>* dy, S* dx, std::size_t n, GradMode mode) {
+  if (mode == GradMode::none) return;
+  TileOut<S> tile;
+  scale_loop(factor, dy, tile.open(dx, n, mode), n, mode);
+  tile.close(dx, n);
+}
+
 // The one of dskip and dbranch that aliases dy must be written last, when dy has been read for the other.
-template <class T>
+template <class S>
 void residual_backward(const Context& context, const ResidualBackward& a) {
-  const T* dy = in<T>(a.dy);
-  T* dskip = out<T>(a.dskip);
-  T* dbranch = out<T>(a.dbranch);
+  using T = Arithmetic<S>;
+  const S* dy = in<S>(a.dy);
+  S* dskip = out<S>(a.dskip);
+  S* dbranch = out<S>(a.dbranch);
   const T skip_factor = static_cast<T>(a.gates->backward_skip);
   const T branch_factor = static_cast<T>(a.gates->backward_branch * a.scale);
   const bool skip_last = dskip == dy;
@@ -135,10 +169,12 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
                    StatsLanes<T> lanes;
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
-                     if (a.dy_stats) lanes.add(dy + from, n);
-                     if (!skip_last) scale_loop(skip_factor, dy + from, dskip + from, n, a.skip_mode);
-                     scale_loop(branch_factor, dy + from, dbranch + from, n, a.branch_mode);
-                     if (skip_last) scale_loop(skip_factor, dy + from, dskip + from, n, a.skip_mode);
+                     TileIn<S> dy_tile;
+                     const T* dys = dy_tile.read(dy + from, n);
+                     if (a.dy_stats) lanes.add(dys, n);
+                     if (!skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
+                     scale_tile(branch_factor, dys, dbranch + from, n, a.branch_mode);
+                     if (skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
                    });
                    if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
                  });
@@ -148,21 +184,21 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
 }  // namespace
 
 void pointwise_forward(const Context& context, const PointwiseForward& a) {
-  visit_real(a.dtype,
-             [&]<class T>() { ops::All::visit(a.op, [&]<class Op>() { forward<Op, T>(context, a); }); });
+  visit_stored(a.dtype,
+               [&]<class S>() { ops::All::visit(a.op, [&]<class Op>() { forward<Op, S>(context, a); }); });
 }
 
 void pointwise_backward(const Context& context, const PointwiseBackward& a) {
-  visit_real(a.dtype,
-             [&]<class T>() { ops::All::visit(a.op, [&]<class Op>() { backward<Op, T>(context, a); }); });
+  visit_stored(a.dtype,
+               [&]<class S>() { ops::All::visit(a.op, [&]<class Op>() { backward<Op, S>(context, a); }); });
 }
 
 void residual_forward(const Context& context, const ResidualForward& a) {
-  visit_real(a.dtype, [&]<class T>() { residual_forward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { residual_forward<S>(context, a); });
 }
 
 void residual_backward(const Context& context, const ResidualBackward& a) {
-  visit_real(a.dtype, [&]<class T>() { residual_backward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { residual_backward<S>(context, a); });
 }
 
 }  // namespace gradflow::kernels::cpu

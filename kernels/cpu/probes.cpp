@@ -1,6 +1,7 @@
 // Stand-alone statistics, the difference of two gradients, and the histogram over binary exponents.
 #include "functions.h"
 #include "stats_lanes.h"
+#include "storage.h"
 #include "vector_math.h"
 
 namespace gradflow::kernels::cpu {
@@ -8,37 +9,44 @@ namespace {
 
 static_assert(kTile <= kMaxStatsTile);
 
-template <class Op, class T>
+template <class Op, class S>
 void stats_of(const Context& context, const StatsOf& a) {
-  const T* x = static_cast<const T*>(a.x);
+  using T = Arithmetic<S>;
+  const S* x = static_cast<const S*>(a.x);
   for_each_chunk(context, a.n, kSerialExpensive, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
     StatsLanes<T> lanes;
     for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-      lanes.add(x + from, to - from);
-      lanes.add_saturated(count_saturated<Op>(x + from, to - from));
+      TileIn<S> tile;
+      const T* xs = tile.read(x + from, to - from);
+      lanes.add(xs, to - from);
+      lanes.add_saturated(count_saturated<Op>(xs, to - from));
     });
     static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
   });
   for (std::size_t i = 0; i < Chunks(a.n).count; ++i) add(*a.out, context.partial(i, 0));
 }
 
-template <class T>
+template <class S>
 void difference_of(const Context& context, const DifferenceStats& a) {
-  const T* total = static_cast<const T*>(a.a);
-  const T* part = static_cast<const T*>(a.b);
+  using T = Arithmetic<S>;
+  const S* total_stored = static_cast<const S*>(a.a);
+  const S* part_stored = static_cast<const S*>(a.b);
   for_each_chunk(context, a.n, kSerialExpensive, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
     StatsLanes<double> lanes(std::numeric_limits<T>::min());
     double dot[16] = {};
     for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
       double difference[kTile];
       const std::size_t n = to - from;
+      TileIn<S> total_tile, part_tile;
+      const T* total = total_tile.read(total_stored + from, n);
+      const T* part = part_tile.read(part_stored + from, n);
       for (std::size_t i = 0; i < n; ++i)
-        difference[i] = static_cast<double>(total[from + i]) - static_cast<double>(part[from + i]);
+        difference[i] = static_cast<double>(total[i]) - static_cast<double>(part[i]);
       std::size_t i = 0;
       for (; i + 16 <= n; i += 16)
         for (std::size_t l = 0; l < 16; ++l)
-          dot[l] += static_cast<double>(part[from + i + l]) * difference[i + l];
-      for (std::size_t l = 0; i < n; ++i, ++l) dot[l] += static_cast<double>(part[from + i]) * difference[i];
+          dot[l] += static_cast<double>(part[i + l]) * difference[i + l];
+      for (std::size_t l = 0; i < n; ++i, ++l) dot[l] += static_cast<double>(part[i]) * difference[i];
       lanes.add(difference, n);
     });
     static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
@@ -73,27 +81,28 @@ std::size_t exponent_bin(double x) {
   return static_cast<std::size_t>(1 + std::clamp(exponent, kMinExponent, kMaxExponent) - kMinExponent);
 }
 
-template <class T>
+template <class S>
 void histogram_of(const Context& context, const ExponentHistogram& a) {
-  const T* x = static_cast<const T*>(a.x);
+  const S* x = static_cast<const S*>(a.x);
   for_each_chunk(context, a.n, kSerialExpensive, [&](std::size_t, std::size_t begin, std::size_t end) {
     std::uint64_t counts[kExponentBins] = {};
-    for (std::size_t i = begin; i < end; ++i) ++counts[exponent_bin(x[i])];
+    for (std::size_t i = begin; i < end; ++i) ++counts[exponent_bin(widen(x[i]))];
       // Integers: the order in which chunks arrive does not matter.
 #pragma omp critical(gradflow_exponent_histogram)
     for (std::size_t b = 0; b < kExponentBins; ++b) a.bins[b] += counts[b];
   });
 }
 
-template <class T>
+template <class S>
 void gather(const Context& context, const GatherBatch& a) {
+  using T = Arithmetic<S>;
   const T mean = static_cast<T>(a.mean), inv_std = static_cast<T>(a.inv_std);
   for_each_index(context, a.batch, a.batch * a.features >= kSerialCheap, [&](std::size_t b) {
     const std::size_t source = static_cast<std::size_t>(a.indices[b]);
     const std::uint8_t* image = a.images + source * a.features;
-    T* x = static_cast<T*>(a.x) + b * a.features;
+    S* x = static_cast<S*>(a.x) + b * a.features;
     for (std::size_t f = 0; f < a.features; ++f)
-      x[f] = (static_cast<T>(static_cast<int>(image[f])) / T(255) - mean) * inv_std;
+      x[f] = narrow<S>((static_cast<T>(static_cast<int>(image[f])) / T(255) - mean) * inv_std);
     if (a.y) a.y[b] = a.labels[source];
   });
 }
@@ -108,25 +117,26 @@ void fill_with(const Context& context, T* x, std::size_t n, T value) {
 }  // namespace
 
 void stats(const Context& context, const StatsOf& a) {
-  visit_real(a.dtype,
-             [&]<class T>() { ops::All::visit(a.op, [&]<class Op>() { stats_of<Op, T>(context, a); }); });
+  visit_stored(a.dtype,
+               [&]<class S>() { ops::All::visit(a.op, [&]<class Op>() { stats_of<Op, S>(context, a); }); });
 }
 
 void difference_stats(const Context& context, const DifferenceStats& a) {
-  visit_real(a.dtype, [&]<class T>() { difference_of<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { difference_of<S>(context, a); });
 }
 
 void exponent_histogram(const Context& context, const ExponentHistogram& a) {
-  visit_real(a.dtype, [&]<class T>() { histogram_of<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { histogram_of<S>(context, a); });
 }
 
 void gather_batch(const Context& context, const GatherBatch& a) {
-  visit_real(a.dtype, [&]<class T>() { gather<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { gather<S>(context, a); });
 }
 
 void fill(const Context& context, DType dtype, void* pointer, std::size_t n, double value) {
-  visit_real(dtype,
-             [&]<class T>() { fill_with(context, static_cast<T*>(pointer), n, static_cast<T>(value)); });
+  visit_stored(dtype, [&]<class S>() {
+    fill_with(context, static_cast<S*>(pointer), n, narrow<S>(static_cast<Arithmetic<S>>(value)));
+  });
 }
 
 }  // namespace gradflow::kernels::cpu

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "functions.h"
+#include "storage.h"
 #include "vector_math.h"
 
 namespace gradflow::kernels::cpu {
@@ -18,25 +19,26 @@ void for_each_column_block(const Context& context, std::size_t rows, std::size_t
   });
 }
 
-template <class T>
+template <class S>
 void column_sum_block(const ColumnSum& a, std::size_t first, std::size_t width) {
+  using T = Arithmetic<S>;
   double sum[kColumnBlock] = {};
   for (std::size_t r = 0; r < a.rows; ++r) {
-    const T* x = static_cast<const T*>(a.x) + r * a.columns + first;
-    for (std::size_t c = 0; c < width; ++c) sum[c] += static_cast<double>(x[c]);
+    const S* x = static_cast<const S*>(a.x) + r * a.columns + first;
+    for (std::size_t c = 0; c < width; ++c) sum[c] += static_cast<double>(widen(x[c]));
   }
   T* y = static_cast<T*>(a.y) + first;
   for (std::size_t c = 0; c < width; ++c)
     y[c] = static_cast<T>(a.mode == GradMode::accumulate ? static_cast<double>(y[c]) + sum[c] : sum[c]);
 }
 
-template <class T>
+template <class S>
 void mark_alive_block(const MarkAlive& a, std::size_t first, std::size_t width) {
   std::uint8_t* alive = a.alive + first;
   for (std::size_t r = 0; r < a.rows; ++r) {
-    const T* y = static_cast<const T*>(a.y) + r * a.columns + first;
+    const S* y = static_cast<const S*>(a.y) + r * a.columns + first;
     for (std::size_t c = 0; c < width; ++c)
-      alive[c] = static_cast<std::uint8_t>(alive[c] | !(y[c] <= T(0)));  // true for NaN
+      alive[c] = static_cast<std::uint8_t>(alive[c] | !(widen(y[c]) <= 0));  // true for NaN
   }
 }
 
@@ -46,15 +48,16 @@ struct Largest {
   bool nan;
 };
 
-template <class T>
-Largest largest(const T* x, std::size_t n) {
-  T best = x[0];
+template <class S>
+Largest largest(const S* x, std::size_t n) {
+  auto best = widen(x[0]);
   std::size_t index = 0;
-  bool nan = x[0] != x[0];
+  bool nan = best != best;
   for (std::size_t i = 1; i < n; ++i) {
-    nan = nan || x[i] != x[i];
-    if (x[i] > best) {
-      best = x[i];
+    const auto v = widen(x[i]);
+    nan = nan || v != v;
+    if (v > best) {
+      best = v;
       index = i;
     }
   }
@@ -62,32 +65,50 @@ Largest largest(const T* x, std::size_t n) {
 }
 
 // One row; returns its loss. With m the largest logit and s = sum exp(x - m): loss = log s - (x[label] - m).
-template <class T>
-double softmax_row(const T* x, std::size_t n, std::size_t label, double per_row, T* dx, bool& correct) {
+template <class S>
+double softmax_row(const S* x, std::size_t n, std::size_t label, double per_row, S* dx, bool& correct) {
+  using T = Arithmetic<S>;
   const Largest top = largest(x, n);
   correct = !top.nan && top.index == label;
   const T m = top.nan ? std::numeric_limits<T>::quiet_NaN() : static_cast<T>(top.value);
   // A label out of range is a broken promise of the caller; it shows as a loss that is not a number.
-  const double own = label < n ? static_cast<double>(x[label]) - static_cast<double>(m)
+  const double own = label < n ? static_cast<double>(widen(x[label])) - static_cast<double>(m)
                                : std::numeric_limits<double>::quiet_NaN();
+  constexpr bool kKeep = std::is_same_v<S, T>;  // dx can hold the exps until their sum is known
+  const auto exps_of = [&](std::size_t from, std::size_t to, T* exps) {
+    TileIn<S> tile;
+    const T* xs = tile.read(x + from, to - from);
+    for (std::size_t i = 0; i < to - from; ++i) exps[i] = Math<T>::exp(xs[i] - m);
+  };
   double sum = 0;
   for_each_tile(0, n, [&](std::size_t from, std::size_t to) {
     T exps[kTile];
-    for (std::size_t i = from; i < to; ++i) exps[i - from] = Math<T>::exp(x[i] - m);
+    exps_of(from, to, exps);
     for (std::size_t i = from; i < to; ++i) sum += static_cast<double>(exps[i - from]);
-    if (dx)
-      for (std::size_t i = from; i < to; ++i) dx[i] = exps[i - from];
+    if constexpr (kKeep)
+      if (dx)
+        for (std::size_t i = from; i < to; ++i) dx[i] = exps[i - from];
   });
   if (dx) {
     const T factor = static_cast<T>(per_row / sum);
-    const double own_exp = label < n ? static_cast<double>(dx[label]) : 0.0;
-    for (std::size_t i = 0; i < n; ++i) dx[i] *= factor;
-    if (label < n) dx[label] = static_cast<T>((own_exp / sum - 1.0) * per_row);
+    double own_exp = 0;
+    if constexpr (kKeep) {
+      own_exp = label < n ? static_cast<double>(dx[label]) : 0.0;
+      for (std::size_t i = 0; i < n; ++i) dx[i] *= factor;
+    } else {
+      for_each_tile(0, n, [&](std::size_t from, std::size_t to) {
+        T exps[kTile];
+        exps_of(from, to, exps);
+        if (label >= from && label < to) own_exp = static_cast<double>(exps[label - from]);
+        for (std::size_t i = from; i < to; ++i) dx[i] = narrow<S>(exps[i - from] * factor);
+      });
+    }
+    if (label < n) dx[label] = narrow<S>(static_cast<T>((own_exp / sum - 1.0) * per_row));
   }
   return std::log(sum) - own;
 }
 
-template <class T>
+template <class S>
 void softmax_rows(const Context& context, const SoftmaxCrossEntropy& a) {
   const std::size_t chunk = std::max<std::size_t>(std::max<std::size_t>(1, 1024 / a.classes),
                                                   (a.rows + kMaxChunks - 1) / kMaxChunks);
@@ -99,8 +120,8 @@ void softmax_rows(const Context& context, const SoftmaxCrossEntropy& a) {
       const std::size_t at = r * a.classes;
       bool row_correct = false;
       loss +=
-          softmax_row(static_cast<const T*>(a.logits) + at, a.classes, static_cast<std::size_t>(a.labels[r]),
-                      per_row, a.dlogits ? static_cast<T*>(a.dlogits) + at : nullptr, row_correct);
+          softmax_row(static_cast<const S*>(a.logits) + at, a.classes, static_cast<std::size_t>(a.labels[r]),
+                      per_row, a.dlogits ? static_cast<S*>(a.dlogits) + at : nullptr, row_correct);
       correct += row_correct;
     }
     context.sums[i * 2] = loss;
@@ -121,25 +142,25 @@ void softmax_rows(const Context& context, const SoftmaxCrossEntropy& a) {
 
 void column_sum(const Context& context, const ColumnSum& a) {
   if (a.rows == 0 || a.mode == GradMode::none) return;
-  visit_real(a.dtype, [&]<class T>() {
+  visit_stored(a.dtype, [&]<class S>() {
     for_each_column_block(context, a.rows, a.columns, [&](std::size_t first, std::size_t width) {
-      column_sum_block<T>(a, first, width);
+      column_sum_block<S>(a, first, width);
     });
   });
 }
 
 void mark_alive(const Context& context, const MarkAlive& a) {
-  visit_real(a.dtype, [&]<class T>() {
+  visit_stored(a.dtype, [&]<class S>() {
     for_each_column_block(context, a.rows, a.columns, [&](std::size_t first, std::size_t width) {
-      mark_alive_block<T>(a, first, width);
+      mark_alive_block<S>(a, first, width);
     });
   });
 }
 
 void softmax_cross_entropy(const Context& context, const SoftmaxCrossEntropy& a) {
-  require_real(a.dtype);
+  require_stored(a.dtype);
   if (a.rows == 0 || a.classes == 0) return;
-  visit_real(a.dtype, [&]<class T>() { softmax_rows<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { softmax_rows<S>(context, a); });
 }
 
 }  // namespace gradflow::kernels::cpu

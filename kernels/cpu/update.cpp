@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "functions.h"
+#include "gradflow/kernels/bf16.h"
 #include "gradflow/kernels/error.h"
 #include "stats_lanes.h"
 
@@ -73,6 +74,11 @@ void adam_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* v, T* cha
 }
 
 template <class T>
+void copy_rounded(const T* w, Bf16* copy, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) copy[i] = to_bf16(static_cast<float>(w[i]));
+}
+
+template <class T>
 class HostUpdate final : public Update {
  public:
   HostUpdate(const Context& context, const UpdateDesc& desc, std::span<const UpdateSlice> slices)
@@ -138,6 +144,7 @@ class HostUpdate final : public Update {
       } else {
         step<false>(rates, slice, from, n, change);
       }
+      if (slice.w_bf16) copy_rounded(w, static_cast<Bf16*>(slice.w_bf16) + from, n);
     });
     if (slice.w_stats) partials_[index].w = w_lanes.result();
     if (slice.dw_stats) partials_[index].dw = dw_lanes.result();

@@ -5,25 +5,28 @@
 namespace gradflow::kernels::cuda {
 
 void column_sum(Queue& queue, const ColumnSum& a) {
-  require_supported(a.dtype, "column_sum");
-  if (a.rows == 0 || a.columns == 0 || a.mode == GradMode::none) return;
-  launch(queue, GRADFLOW_KERNEL(column_sum_f32),
-         matrix_grid(queue, a.rows, a.columns, kReduceTileColumns, 16), static_cast<const float*>(a.x),
-         static_cast<float*>(a.y), a.rows, a.columns, a.mode == GradMode::accumulate, queue.scratch);
+  visit_storage(a.dtype, "column_sum", [&]<class S>() {
+    if (a.rows == 0 || a.columns == 0 || a.mode == GradMode::none) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, column_sum), matrix_grid(queue, a.rows, a.columns, kReduceTileColumns, 16),
+           static_cast<const S*>(a.x), static_cast<float*>(a.y), a.rows, a.columns,
+           a.mode == GradMode::accumulate, queue.scratch);
+  });
 }
 
-void broadcast_rows(Queue& queue, const float* bias, float* y, std::size_t rows, std::size_t columns) {
-  if (rows == 0 || columns == 0) return;
-  launch(queue, GRADFLOW_KERNEL(broadcast_rows_f32), matrix_grid(queue, rows, columns, kBlockThreads, 4),
-         bias, y, rows, columns);
+void broadcast_rows(Queue& queue, DType dtype, const float* bias, void* y, std::size_t rows, std::size_t columns) {
+  visit_storage(dtype, "broadcast_rows", [&]<class S>() {
+    if (rows == 0 || columns == 0) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, broadcast_rows), matrix_grid(queue, rows, columns, kBlockThreads, 4), bias,
+           static_cast<S*>(y), rows, columns);
+  });
 }
 
 void mark_alive(Queue& queue, const MarkAlive& a) {
-  require_supported(a.dtype, "mark_alive");
-  if (a.rows == 0 || a.columns == 0) return;
-  launch(queue, GRADFLOW_KERNEL(mark_alive_f32),
-         matrix_grid(queue, a.rows, a.columns, kReduceTileColumns, 16), static_cast<const float*>(a.y),
-         a.alive, a.rows, a.columns);
+  visit_storage(a.dtype, "mark_alive", [&]<class S>() {
+    if (a.rows == 0 || a.columns == 0) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, mark_alive), matrix_grid(queue, a.rows, a.columns, kReduceTileColumns, 16),
+           static_cast<const S*>(a.y), a.alive, a.rows, a.columns);
+  });
 }
 
 }  // namespace gradflow::kernels::cuda

@@ -10,7 +10,9 @@ namespace gradflow::kernels::cuda {
 
 class KernelBackend : public Backend {
  public:
-  bool supports(DType dtype) const noexcept override { return dtype == DType::f32; }
+  bool supports(DType dtype) const noexcept override {
+    return dtype == DType::f32 || dtype == DType::bf16;
+  }
 
   void fill(DType dtype, void* pointer, std::size_t n, double value) override {
     cuda::fill(queue(), dtype, pointer, n, value);

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/queue.h"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/storage.cuh"
 
 namespace gradflow::kernels::cuda {
 
@@ -18,6 +19,31 @@ template <class... Parameters>
 Kernel(const char*, void (*)(Parameters...)) -> Kernel<Parameters...>;
 
 #define GRADFLOW_KERNEL(function) (::gradflow::kernels::cuda::Kernel{#function, function})
+
+// name_f32 or name_bf16, as the storage S says.
+#define GRADFLOW_KERNEL_OF(S, name) \
+  (::gradflow::kernels::cuda::of_storage<S>(GRADFLOW_KERNEL(name##_f32), GRADFLOW_KERNEL(name##_bf16)))
+
+template <class S, class F32, class B16>
+auto of_storage(const F32& f32, const B16& bf16) {
+  if constexpr (std::is_same_v<S, float>) {
+    return f32;
+  } else {
+    static_assert(std::is_same_v<S, Bf16>);
+    return bf16;
+  }
+}
+
+// Calls f.template operator()<S>() for the storage that `dtype` names; throws UserError if there is none.
+template <class F>
+void visit_storage(DType dtype, const char* operation, F&& f) {
+  require_storage(dtype, operation);
+  if (dtype == DType::f32) {
+    f.template operator()<float>();
+  } else {
+    f.template operator()<Bf16>();
+  }
+}
 
 template <class... Parameters>
 void launch(Queue& queue, const Kernel<Parameters...>& kernel, const BlockGrid& grid,

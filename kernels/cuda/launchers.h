@@ -31,7 +31,7 @@ void fill(Queue& queue, DType dtype, void* pointer, std::size_t n, double value)
 std::unique_ptr<Update> make_update(Queue& queue, Backend& memory, const UpdateDesc& desc,
                                     std::span<const UpdateSlice> slices);
 
-// y[r, c] = bias[c]; what a matrix product with a bias then adds to.
-void broadcast_rows(Queue& queue, const float* bias, float* y, std::size_t rows, std::size_t columns);
+// y[r, c] = bias[c], rounded to y's type; what a matrix product with a bias then adds to.
+void broadcast_rows(Queue& queue, DType dtype, const float* bias, void* y, std::size_t rows, std::size_t columns);
 
 }  // namespace gradflow::kernels::cuda

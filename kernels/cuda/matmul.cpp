@@ -17,6 +17,8 @@ void check_cublas(cublasStatus_t status, const char* what) {
   throw InternalError(fmt::format("cuBLAS: {} failed: {}", what, cublasGetStatusString(status)));
 }
 
+cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+
 // cuBLAS recommends 32 MiB on Hopper. A workspace of our own, on one stream, makes results repeatable.
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
@@ -75,28 +77,34 @@ class CublasMatmul final : public Matmul {
 
   // With a bias, y starts as its rows and the product is added: one pass less than adding it afterwards.
   void run(const void* a, const void* b, const void* bias, void* y, void* /*workspace*/) override {
-    const auto [dtype, m, n, k, transpose_a, transpose_b, accumulate, with_bias] = desc_;
+    const auto [dtype, m, n, k, transpose_a, transpose_b, accumulate, with_bias, y_dtype] = desc_;
     if (m == 0 || n == 0) return;
     DeviceQueue& queue = library_.queue();
     queue.activate();
     if (with_bias) {
-      broadcast_rows(queue, static_cast<const float*>(bias), static_cast<float*>(y), static_cast<std::size_t>(m),
+      broadcast_rows(queue, y_dtype, static_cast<const float*>(bias), y, static_cast<std::size_t>(m),
                      static_cast<std::size_t>(n));
     }
     if (k == 0) {
       if (!with_bias && !accumulate) {
-        const std::size_t bytes = static_cast<std::size_t>(m) * static_cast<std::size_t>(n) * sizeof(float);
+        const std::size_t bytes = static_cast<std::size_t>(m) * static_cast<std::size_t>(n) * size_of(y_dtype);
         check(cudaMemsetAsync(y, 0, bytes, queue.stream()), "clearing an empty product");
       }
       return;
     }
     const float one = 1.0f;
     const float beta = accumulate || with_bias ? 1.0f : 0.0f;
+    // Pedantic f32 for f32; for bf16 the tensor cores, whose products are exact and sums f32. The handle's mode
+    // would override the call's.
+    const bool f32 = dtype == DType::f32;
+    check_cublas(cublasSetMathMode(library_.handle(), f32 ? CUBLAS_PEDANTIC_MATH
+                                                          : CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
+                 "cublasSetMathMode");
     check_cublas(
         cublasGemmEx_64(library_.handle(), transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                        transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, CUDA_R_32F, transpose_b ? k : n, a,
-                        CUDA_R_32F, transpose_a ? m : k, &beta, y, CUDA_R_32F, n, CUBLAS_COMPUTE_32F_PEDANTIC,
-                        CUBLAS_GEMM_DEFAULT),
+                        transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, type_of(dtype), transpose_b ? k : n, a,
+                        type_of(dtype), transpose_a ? m : k, &beta, y, type_of(y_dtype), n,
+                        f32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
         "a matrix product");
   }
 
@@ -106,7 +114,10 @@ class CublasMatmul final : public Matmul {
 };
 
 std::shared_ptr<Matmul> Cublas::prepare(const MatmulDesc& desc) {
-  require_supported(desc.dtype, "matmul");
+  require_storage(desc.dtype, "matmul");
+  require_storage(desc.y_dtype, "matmul");
+  if (desc.dtype == DType::f32 && desc.y_dtype != DType::f32)
+    throw InternalError("a matrix product of f32 operands has an f32 result");
   if (desc.m < 0 || desc.n < 0 || desc.k < 0) {
     throw InternalError(fmt::format("matrix product of negative size {}x{}x{}", desc.m, desc.n, desc.k));
   }

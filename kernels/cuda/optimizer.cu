@@ -31,13 +31,14 @@ TensorOnDevice describe(const UpdateSlice& slice, unsigned first_chunk) {
   t.dw = static_cast<const float*>(slice.dw);
   t.m = static_cast<float*>(slice.first_moment);
   t.v = static_cast<float*>(slice.second_moment);
+  t.copy = static_cast<Bf16*>(slice.w_bf16);
   t.w_stats = slice.w_stats;
   t.dw_stats = slice.dw_stats;
   t.update_stats = slice.update_stats;
   t.n = slice.n;
   t.first_chunk = first_chunk;
   t.chunks = static_cast<unsigned>((slice.n + kChunk - 1) / kChunk);
-  t.vector = all_aligned16(t.w, t.dw, t.m, t.v);
+  t.vector = all_aligned16(t.w, t.dw, t.m, t.v, t.copy);
   t.decay = slice.decay;
   return t;
 }

@@ -2,7 +2,7 @@
 //
 // Tensors are cut into chunks of kChunk elements; a table on the device says which tensor a chunk belongs
 // to. Statistics of a tensor are added by the block that finishes its last chunk, in order of chunks.
-// Bytes moved per element: SGD 12, with momentum 20; Adam and AdamW 28.
+// Bytes moved per element: SGD 12, with momentum 20; Adam and AdamW 28; 2 more for a bf16 copy of the weights.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,13 @@ struct TensorOnDevice {
   const float* dw;
   float* m;  // null: SGD without momentum
   float* v;  // Adam's
+  Bf16* copy;  // of w after the update; may be null
   Stats* w_stats;
   Stats* dw_stats;
   Stats* update_stats;
   std::size_t n;
   unsigned first_chunk, chunks;
-  bool vector;  // all four are 16-byte aligned
+  bool vector;  // all five are 16-byte aligned
   bool decay;
 };
 
@@ -65,12 +66,14 @@ __device__ inline void update_element(Element& e, const OptimizerScalars& s, flo
 
 template <OptimizerKind kKind, bool kStats>
 struct UpdateBody {
+  static constexpr int kWidth = kPackOf<float>;
   static constexpr bool kAdam = kKind == OptimizerKind::adam || kKind == OptimizerKind::adamw;
 
   float* w;
   const float* dw;
   float* m;
   float* v;
+  Bf16* copy;
   OptimizerScalars scalars;
   float decay;
   StatsOfFloats seen_w, seen_dw;
@@ -108,6 +111,7 @@ struct UpdateBody {
       }
     }
     store_pack(w + i, out.w);
+    if (copy != nullptr) store_pack(copy + i, out.w);
     if (m != nullptr) store_pack(m + i, out.m);
     if constexpr (kAdam) store_pack(v + i, out.v);
   }
@@ -140,6 +144,7 @@ __device__ inline void update_tensors(const UpdateTable& table) {
                                    t.dw + first,
                                    t.m != nullptr ? t.m + first : nullptr,
                                    t.v != nullptr ? t.v + first : nullptr,
+                                   t.copy != nullptr ? t.copy + first : nullptr,
                                    scalars,
                                    t.decay ? scalars.weight_decay : 0.0f,
                                    {},
@@ -147,8 +152,9 @@ __device__ inline void update_tensors(const UpdateTable& table) {
                                    {}};
     constexpr int kUnroll = kStats ? 1 : 2;
     if (t.vector) {
-      stream_packs<kPack, kUnroll>(n / kPack, threadIdx.x, blockDim.x, body);
-      const std::size_t tail = n / kPack * kPack + threadIdx.x;
+      constexpr int kWidth = decltype(body)::kWidth;
+      stream_packs<kWidth, kUnroll>(n / kWidth, threadIdx.x, blockDim.x, body);
+      const std::size_t tail = n / kWidth * kWidth + threadIdx.x;
       if (tail < n) body.template store<1>(tail, body.template load<1>(tail));
     } else {
       stream_packs<1, kUnroll>(n, threadIdx.x, blockDim.x, body);

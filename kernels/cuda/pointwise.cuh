@@ -1,6 +1,6 @@
-// Pointwise layers: one template for each direction, one pair of named kernels for each op.
-//   <op>_forward_f32, <op>_forward_stats_f32, <op>_backward_f32, <op>_backward_stats_f32
-// Bytes moved per element: forward 8; backward 12, or 16 when it accumulates.
+// Pointwise layers: one template for each direction, one pair of named kernels for each op and storage.
+//   <op>_forward_f32, <op>_forward_stats_f32, <op>_backward_f32, <op>_backward_stats_f32, and so on in bf16
+// Bytes moved per element in f32: forward 8; backward 12, or 16 when it accumulates. Half of that in bf16.
 #pragma once
 
 #include "kernels/cuda/stats.cuh"
@@ -8,10 +8,11 @@
 
 namespace gradflow::kernels::cuda {
 
-template <class Op, bool kStats>
+template <class Op, class S, bool kStats>
 struct PointwiseForwardBody {
-  const float* x;
-  float* y;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* x;
+  S* y;
   StatsOfFloats seen_x, seen_y;
 
   template <int W>
@@ -26,18 +27,19 @@ struct PointwiseForwardBody {
     for (int k = 0; k < W; ++k) {
       out.v[k] = Op::template forward<Math>(in.v[k]);
       if constexpr (kStats) {
+        const float stored = as_stored<S>(out.v[k]);
         seen_x.add(in.v[k]);
-        seen_y.add(out.v[k], Op::saturated(out.v[k]));
+        seen_y.add(stored, Op::saturated(stored));
       }
     }
     store_pack(y + i, out);
   }
 };
 
-template <class Op, bool kStats>
-__device__ inline void pointwise_forward(const float* x, float* y, std::size_t n, bool vector, Stats* x_stats,
+template <class Op, class S, bool kStats>
+__device__ inline void pointwise_forward(const S* x, S* y, std::size_t n, bool vector, Stats* x_stats,
                                          Stats* y_stats, const ReductionScratch& scratch) {
-  PointwiseForwardBody<Op, kStats> body{x, y, {}, {}};
+  PointwiseForwardBody<Op, S, kStats> body{x, y, {}, {}};
   if constexpr (kStats) {
     stream_over<1>(n, vector, body);
     StatsSet<2> seen{{body.seen_x.partial(), body.seen_y.partial()}};
@@ -50,11 +52,12 @@ __device__ inline void pointwise_forward(const float* x, float* y, std::size_t n
   }
 }
 
-template <class Op, bool kStats>
+template <class Op, class S, bool kStats>
 struct PointwiseBackwardBody {
-  const float* saved;
-  const float* dy;
-  float* dx;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* saved;
+  const S* dy;
+  S* dx;
   bool accumulate;
   StatsOfFloats seen_dy, seen_dx;
 
@@ -81,18 +84,18 @@ struct PointwiseBackwardBody {
       out.v[k] = accumulate ? in.dx.v[k] + g : g;
       if constexpr (kStats) {
         seen_dy.add(in.dy.v[k]);
-        seen_dx.add(out.v[k]);
+        seen_dx.add(as_stored<S>(out.v[k]));
       }
     }
     store_pack(dx + i, out);
   }
 };
 
-template <class Op, bool kStats>
-__device__ inline void pointwise_backward(const float* saved, const float* dy, float* dx, std::size_t n,
+template <class Op, class S, bool kStats>
+__device__ inline void pointwise_backward(const S* saved, const S* dy, S* dx, std::size_t n,
                                           bool vector, bool accumulate, Stats* dy_stats, Stats* dx_stats,
                                           const ReductionScratch& scratch) {
-  PointwiseBackwardBody<Op, kStats> body{saved, dy, dx, accumulate, {}, {}};
+  PointwiseBackwardBody<Op, S, kStats> body{saved, dy, dx, accumulate, {}, {}};
   if constexpr (kStats) {
     stream_over<1>(n, vector, body);
     StatsSet<2> seen{{body.seen_dy.partial(), body.seen_dx.partial()}};
@@ -105,29 +108,33 @@ __device__ inline void pointwise_backward(const float* saved, const float* dy, f
   }
 }
 
-// The four kernels of one op, under names a profiler shows as they are.
-#define GRADFLOW_POINTWISE_KERNELS(Op, op)                                                                   \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
-      op##_forward_f32(const float* x, float* y, std::size_t n, bool vector) {                               \
-    pointwise_forward<ops::Op, false>(x, y, n, vector, nullptr, nullptr, {});                                \
-  }                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
-      op##_forward_stats_f32(const float* x, float* y, std::size_t n, bool vector, Stats* x_stats,           \
-                             Stats* y_stats, ReductionScratch scratch) {                                     \
-    pointwise_forward<ops::Op, true>(x, y, n, vector, x_stats, y_stats, scratch);                            \
-  }                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) op##_backward_f32(                             \
-      const float* saved, const float* dy, float* dx, std::size_t n, bool vector, bool accumulate) {         \
-    pointwise_backward<ops::Op, false>(saved, dy, dx, n, vector, accumulate, nullptr, nullptr, {});          \
-  }                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
-      op##_backward_stats_f32(const float* saved, const float* dy, float* dx, std::size_t n, bool vector,    \
+// The four kernels of one op and storage, under names a profiler shows as they are.
+#define GRADFLOW_POINTWISE_KERNELS_IN(Op, op, S, s)                                                      \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                            \
+      op##_forward_##s(const S* x, S* y, std::size_t n, bool vector) {                                   \
+    pointwise_forward<ops::Op, S, false>(x, y, n, vector, nullptr, nullptr, {});                         \
+  }                                                                                                      \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                            \
+      op##_forward_stats_##s(const S* x, S* y, std::size_t n, bool vector, Stats* x_stats,               \
+                             Stats* y_stats, ReductionScratch scratch) {                                 \
+    pointwise_forward<ops::Op, S, true>(x, y, n, vector, x_stats, y_stats, scratch);                     \
+  }                                                                                                      \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                            \
+      op##_backward_##s(const S* saved, const S* dy, S* dx, std::size_t n, bool vector, bool accumulate) { \
+    pointwise_backward<ops::Op, S, false>(saved, dy, dx, n, vector, accumulate, nullptr, nullptr, {});   \
+  }                                                                                                      \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                            \
+      op##_backward_stats_##s(const S* saved, const S* dy, S* dx, std::size_t n, bool vector,            \
                               bool accumulate, Stats* dy_stats, Stats* dx_stats, ReductionScratch scratch) { \
-    pointwise_backward<ops::Op, true>(saved, dy, dx, n, vector, accumulate, dy_stats, dx_stats, scratch);    \
+    pointwise_backward<ops::Op, S, true>(saved, dy, dx, n, vector, accumulate, dy_stats, dx_stats, scratch); \
   }
+#define GRADFLOW_POINTWISE_KERNELS(Op, op)           \
+  GRADFLOW_POINTWISE_KERNELS_IN(Op, op, float, f32) \
+  GRADFLOW_POINTWISE_KERNELS_IN(Op, op, Bf16, bf16)
 
 GRADFLOW_POINTWISE_OPS(GRADFLOW_POINTWISE_KERNELS)
 
 #undef GRADFLOW_POINTWISE_KERNELS
+#undef GRADFLOW_POINTWISE_KERNELS_IN
 
 }  // namespace gradflow::kernels::cuda

@@ -1,5 +1,5 @@
 // Statistics that stand alone: of one array, of a difference, and the histogram over binary exponents.
-// Each reads its input once: 4 bytes an element, 8 for a difference.
+// Each reads its input once: 4 bytes an element, 8 for a difference; half of that in bf16.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,11 @@
 
 namespace gradflow::kernels::cuda {
 
-// Counts saturated outputs for the ops that can saturate.
-template <class Op>
+// Counts saturated outputs for the ops that can saturate; all others share linear_stats.
+template <class Op, class S>
 struct StatsBody {
-  const float* x;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* x;
   StatsOfFloats seen;
 
   template <int W>
@@ -26,22 +27,27 @@ struct StatsBody {
   }
 };
 
-template <class Op>
-__device__ inline void stats_of(const float* x, std::size_t n, bool vector, Stats* out,
+template <class Op, class S>
+__device__ inline void stats_of(const S* x, std::size_t n, bool vector, Stats* out,
                                 const ReductionScratch& scratch) {
-  StatsBody<Op> body{x, {}};
+  StatsBody<Op, S> body{x, {}};
   stream_over<2>(n, vector, body);
   StatsPartial seen = body.seen.partial();
   if (grid_reduce(seen, scratch)) seen.add_to(out, n);
 }
 
-#define GRADFLOW_STATS_KERNEL(Op, op)                                                                    \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                            \
-      op##_stats_f32(const float* x, std::size_t n, bool vector, Stats* out, ReductionScratch scratch) { \
-    stats_of<ops::Op>(x, n, vector, out, scratch);                                                       \
+#define GRADFLOW_STATS_KERNEL_IN(Op, op, S, s)                                                       \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
+      op##_stats_##s(const S* x, std::size_t n, bool vector, Stats* out, ReductionScratch scratch) { \
+    stats_of<ops::Op>(x, n, vector, out, scratch);                                                   \
   }
-GRADFLOW_POINTWISE_OPS(GRADFLOW_STATS_KERNEL)
-#undef GRADFLOW_STATS_KERNEL
+#define GRADFLOW_STATS_KERNELS(Op, op)         \
+  GRADFLOW_STATS_KERNEL_IN(Op, op, float, f32) \
+  GRADFLOW_STATS_KERNEL_IN(Op, op, Bf16, bf16)
+GRADFLOW_STATS_KERNELS(Identity, linear)
+GRADFLOW_SATURATING_OPS(GRADFLOW_STATS_KERNELS)
+#undef GRADFLOW_STATS_KERNELS
+#undef GRADFLOW_STATS_KERNEL_IN
 
 // Statistics of a - b, formed in f64, and the sum of b * (a - b).
 struct DifferencePartial {
@@ -57,9 +63,11 @@ struct DifferencePartial {
   }
 };
 
+template <class S>
 struct DifferenceBody {
-  const float* a;
-  const float* b;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* a;
+  const S* b;
   StatsOfDoubles seen;
   double dot;
 
@@ -83,10 +91,10 @@ struct DifferenceBody {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    difference_stats_f32(const float* a, const float* b, std::size_t n, bool vector, Stats* difference,
-                         double* dot, ReductionScratch scratch) {
-  DifferenceBody body{a, b, {}, 0.0};
+template <class S>
+__device__ inline void difference_stats(const S* a, const S* b, std::size_t n, bool vector, Stats* difference,
+                                        double* dot, const ReductionScratch& scratch) {
+  DifferenceBody<S> body{a, b, {}, 0.0};
   stream_over<1>(n, vector, body);
   DifferencePartial seen{body.seen.partial(), body.dot};
   if (grid_reduce(seen, scratch)) {
@@ -109,8 +117,10 @@ __device__ inline unsigned exponent_bin(float x) {
 // block hold 2^32 elements, so 2^42 on a device of 1024 blocks.
 inline constexpr unsigned kHistogramWarps = kBlockThreads / 32;
 
+template <class S>
 struct HistogramBody {
-  const float* x;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* x;
   unsigned* bins;
 
   template <int W>
@@ -124,14 +134,14 @@ struct HistogramBody {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    exponent_histogram_f32(const float* x, std::size_t n, bool vector, unsigned long long* bins) {
+template <class S>
+__device__ inline void exponent_histogram(const S* x, std::size_t n, bool vector, unsigned long long* bins) {
   SIMT_SHARED(unsigned, counts, [kHistogramWarps][kExponentBins]);
   for (unsigned i = threadIdx.x; i < kHistogramWarps * kExponentBins; i += blockDim.x) {
     counts[i / kExponentBins][i % kExponentBins] = 0;
   }
   __syncthreads();
-  HistogramBody body{x, counts[threadIdx.x / 32]};
+  HistogramBody<S> body{x, counts[threadIdx.x / 32]};
   stream_over<2>(n, vector, body);
   __syncthreads();
   for (unsigned bin = threadIdx.x; bin < kExponentBins; bin += blockDim.x) {
@@ -140,5 +150,21 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
     if (total != 0) atomicAdd(&bins[bin], total);
   }
 }
+
+#define GRADFLOW_PROBE_KERNELS(S, s)                                                                      \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      difference_stats_##s(const S* a, const S* b, std::size_t n, bool vector, Stats* difference,         \
+                           double* dot, ReductionScratch scratch) {                                       \
+    difference_stats(a, b, n, vector, difference, dot, scratch);                                          \
+  }                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      exponent_histogram_##s(const S* x, std::size_t n, bool vector, unsigned long long* bins) {          \
+    exponent_histogram(x, n, vector, bins);                                                               \
+  }
+
+GRADFLOW_PROBE_KERNELS(float, f32)
+GRADFLOW_PROBE_KERNELS(Bf16, bf16)
+
+#undef GRADFLOW_PROBE_KERNELS
 
 }  // namespace gradflow::kernels::cuda

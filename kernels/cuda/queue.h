@@ -76,7 +76,8 @@ bool all_aligned16(const Pointers*... pointers) {
   return ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-// Throws UserError unless `dtype` is one that CUDA kernels exist for.
+// Throw UserError unless `dtype` is f32, or one of f32 and bf16.
 void require_supported(DType dtype, const char* operation);
+void require_storage(DType dtype, const char* operation);
 
 }  // namespace gradflow::kernels::cuda

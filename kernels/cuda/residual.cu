@@ -3,44 +3,55 @@
 #include "kernels/cuda/residual.cuh"
 
 namespace gradflow::kernels::cuda {
+namespace {
 
-void residual_forward(Queue& queue, const ResidualForward& a) {
-  require_supported(a.dtype, "residual_forward");
-  if (a.n == 0) return;
-  const auto* skip = static_cast<const float*>(a.skip);
-  const auto* branch = static_cast<const float*>(a.branch);
-  auto* y = static_cast<float*>(a.y);
+template <class S>
+void forward(Queue& queue, const ResidualForward& a) {
+  const auto* skip = static_cast<const S*>(a.skip);
+  const auto* branch = static_cast<const S*>(a.branch);
+  auto* y = static_cast<S*>(a.y);
   const bool vector = all_aligned16(skip, branch, y);
-  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock);
+  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
   if (a.y_stats == nullptr) {
-    launch(queue, GRADFLOW_KERNEL(residual_forward_f32), grid, skip, branch, y, a.gates, a.scale, a.n,
-           vector);
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward), grid, skip, branch, y, a.gates, a.scale, a.n, vector);
   } else {
-    launch(queue, GRADFLOW_KERNEL(residual_forward_stats_f32), grid, skip, branch, y, a.gates, a.scale, a.n,
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward_stats), grid, skip, branch, y, a.gates, a.scale, a.n,
            vector, a.y_stats, queue.scratch);
   }
 }
 
-void residual_backward(Queue& queue, const ResidualBackward& a) {
-  require_supported(a.dtype, "residual_backward");
-  const bool nothing_wanted =
-      a.skip_mode == GradMode::none && a.branch_mode == GradMode::none && a.dy_stats == nullptr;
-  if (a.n == 0 || nothing_wanted) return;
-  const auto* dy = static_cast<const float*>(a.dy);
+template <class S>
+void backward(Queue& queue, const ResidualBackward& a) {
+  const auto* dy = static_cast<const S*>(a.dy);
   const auto out = [](void* to, GradMode mode) {
-    return GradientOut{mode == GradMode::none ? nullptr : static_cast<float*>(to), mode};
+    return GradientOut<S>{mode == GradMode::none ? nullptr : static_cast<S*>(to), mode};
   };
-  const GradientOut skip = out(a.dskip, a.skip_mode);
-  const GradientOut branch = out(a.dbranch, a.branch_mode);
+  const GradientOut<S> skip = out(a.dskip, a.skip_mode);
+  const GradientOut<S> branch = out(a.dbranch, a.branch_mode);
   const bool vector = all_aligned16(dy, skip.to, branch.to);
-  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock);
+  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
   if (a.dy_stats == nullptr) {
-    launch(queue, GRADFLOW_KERNEL(residual_backward_f32), grid, dy, skip, branch, a.gates, a.scale, a.n,
-           vector);
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward), grid, dy, skip, branch, a.gates, a.scale, a.n, vector);
   } else {
-    launch(queue, GRADFLOW_KERNEL(residual_backward_stats_f32), grid, dy, skip, branch, a.gates, a.scale, a.n,
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward_stats), grid, dy, skip, branch, a.gates, a.scale, a.n,
            vector, a.dy_stats, queue.scratch);
   }
+}
+
+}  // namespace
+
+void residual_forward(Queue& queue, const ResidualForward& a) {
+  visit_storage(a.dtype, "residual_forward", [&]<class S>() {
+    if (a.n != 0) forward<S>(queue, a);
+  });
+}
+
+void residual_backward(Queue& queue, const ResidualBackward& a) {
+  const bool nothing_wanted =
+      a.skip_mode == GradMode::none && a.branch_mode == GradMode::none && a.dy_stats == nullptr;
+  visit_storage(a.dtype, "residual_backward", [&]<class S>() {
+    if (a.n != 0 && !nothing_wanted) backward<S>(queue, a);
+  });
 }
 
 }  // namespace gradflow::kernels::cuda

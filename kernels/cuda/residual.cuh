@@ -1,5 +1,5 @@
 // Residual addition, forward and backward, with gates read from device memory.
-// Bytes moved per element: forward 12; backward 12, plus 4 for each accumulated output.
+// Bytes moved per element in f32: forward 12; backward 12, plus 4 for each accumulated output. Half in bf16.
 #pragma once
 
 #include "gradflow/kernels/backend.h"
@@ -9,16 +9,18 @@
 namespace gradflow::kernels::cuda {
 
 // What to do with one gradient output.
+template <class S>
 struct GradientOut {
-  float* to;
+  S* to;
   GradMode mode;
 };
 
-template <bool kStats>
+template <class S, bool kStats>
 struct ResidualForwardBody {
-  const float* skip;
-  const float* branch;
-  float* y;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* skip;
+  const S* branch;
+  S* y;
   float skip_factor, branch_factor;
   StatsOfFloats seen_y;
 
@@ -38,18 +40,18 @@ struct ResidualForwardBody {
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       out.v[k] = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
-      if constexpr (kStats) seen_y.add(out.v[k]);
+      if constexpr (kStats) seen_y.add(as_stored<S>(out.v[k]));
     }
     store_pack(y + i, out);
   }
 };
 
-template <bool kStats>
-__device__ inline void residual_forward(const float* skip, const float* branch, float* y, const Gates* gates,
+template <class S, bool kStats>
+__device__ inline void residual_forward(const S* skip, const S* branch, S* y, const Gates* gates,
                                         double scale, std::size_t n, bool vector, Stats* y_stats,
                                         const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->forward_branch * scale);
-  ResidualForwardBody<kStats> body{skip, branch, y, gates->forward_skip, branch_factor, {}};
+  ResidualForwardBody<S, kStats> body{skip, branch, y, gates->forward_skip, branch_factor, {}};
   stream_over<kStats ? 1 : 2>(n, vector, body);
   if constexpr (kStats) {
     StatsPartial seen = body.seen_y.partial();
@@ -57,10 +59,11 @@ __device__ inline void residual_forward(const float* skip, const float* branch, 
   }
 }
 
-template <bool kStats>
+template <class S, bool kStats>
 struct ResidualBackwardBody {
-  const float* dy;
-  GradientOut skip, branch;
+  static constexpr int kWidth = kPackOf<S>;
+  const S* dy;
+  GradientOut<S> skip, branch;
   float skip_factor, branch_factor;
   StatsOfFloats seen_dy;
 
@@ -79,7 +82,7 @@ struct ResidualBackwardBody {
   }
 
   template <int W>
-  static __device__ void write(const GradientOut& out, std::size_t i, float factor, const Pack<W>& dy,
+  static __device__ void write(const GradientOut<S>& out, std::size_t i, float factor, const Pack<W>& dy,
                                const Pack<W>& old) {
     if (out.mode == GradMode::none) return;
     Pack<W> d;
@@ -101,12 +104,12 @@ struct ResidualBackwardBody {
   }
 };
 
-template <bool kStats>
-__device__ inline void residual_backward(const float* dy, GradientOut skip, GradientOut branch,
+template <class S, bool kStats>
+__device__ inline void residual_backward(const S* dy, GradientOut<S> skip, GradientOut<S> branch,
                                          const Gates* gates, double scale, std::size_t n, bool vector,
                                          Stats* dy_stats, const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->backward_branch * scale);
-  ResidualBackwardBody<kStats> body{dy, skip, branch, gates->backward_skip, branch_factor, {}};
+  ResidualBackwardBody<S, kStats> body{dy, skip, branch, gates->backward_skip, branch_factor, {}};
   stream_over<kStats ? 1 : 2>(n, vector, body);
   if constexpr (kStats) {
     StatsPartial seen = body.seen_dy.partial();
@@ -114,30 +117,32 @@ __device__ inline void residual_backward(const float* dy, GradientOut skip, Grad
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    residual_forward_f32(const float* skip, const float* branch, float* y, const Gates* gates, double scale,
-                         std::size_t n, bool vector) {
-  residual_forward<false>(skip, branch, y, gates, scale, n, vector, nullptr, {});
-}
+#define GRADFLOW_RESIDUAL_KERNELS(S, s)                                                                   \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      residual_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,        \
+                           std::size_t n, bool vector) {                                                  \
+    residual_forward<S, false>(skip, branch, y, gates, scale, n, vector, nullptr, {});                    \
+  }                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      residual_forward_stats_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,  \
+                                 std::size_t n, bool vector, Stats* y_stats, ReductionScratch scratch) {  \
+    residual_forward<S, true>(skip, branch, y, gates, scale, n, vector, y_stats, scratch);                \
+  }                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      residual_backward_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch, const Gates* gates,  \
+                            double scale, std::size_t n, bool vector) {                                   \
+    residual_backward<S, false>(dy, skip, branch, gates, scale, n, vector, nullptr, {});                  \
+  }                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      residual_backward_stats_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch,                \
+                                  const Gates* gates, double scale, std::size_t n, bool vector,           \
+                                  Stats* dy_stats, ReductionScratch scratch) {                            \
+    residual_backward<S, true>(dy, skip, branch, gates, scale, n, vector, dy_stats, scratch);             \
+  }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    residual_forward_stats_f32(const float* skip, const float* branch, float* y, const Gates* gates,
-                               double scale, std::size_t n, bool vector, Stats* y_stats,
-                               ReductionScratch scratch) {
-  residual_forward<true>(skip, branch, y, gates, scale, n, vector, y_stats, scratch);
-}
+GRADFLOW_RESIDUAL_KERNELS(float, f32)
+GRADFLOW_RESIDUAL_KERNELS(Bf16, bf16)
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    residual_backward_f32(const float* dy, GradientOut skip, GradientOut branch, const Gates* gates,
-                          double scale, std::size_t n, bool vector) {
-  residual_backward<false>(dy, skip, branch, gates, scale, n, vector, nullptr, {});
-}
-
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    residual_backward_stats_f32(const float* dy, GradientOut skip, GradientOut branch, const Gates* gates,
-                                double scale, std::size_t n, bool vector, Stats* dy_stats,
-                                ReductionScratch scratch) {
-  residual_backward<true>(dy, skip, branch, gates, scale, n, vector, dy_stats, scratch);
-}
+#undef GRADFLOW_RESIDUAL_KERNELS
 
 }  // namespace gradflow::kernels::cuda

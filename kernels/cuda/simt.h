@@ -5,10 +5,11 @@
 //   store_relaxed(to, value);           // a store that may meet others to the same place: no data race
 //
 // Everything else is CUDA's own spelling: __global__, threadIdx, __syncthreads, __shfl_down_sync,
-// atomicAdd, float4. On the host these come from simt_host.h, which needs no CUDA headers.
+// atomicAdd, float4, __nv_bfloat16. On the host these come from simt_host.h, which needs no CUDA headers.
 #pragma once
 
 #ifdef __CUDACC__
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #define SIMT_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
 // A volatile access is a relaxed one in PTX's memory model, whatever its size.

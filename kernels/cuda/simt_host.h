@@ -21,6 +21,8 @@
 #include <source_location>
 #include <type_traits>
 
+#include "gradflow/kernels/bf16.h"
+
 #define __global__
 #define __device__
 #define __host__
@@ -34,6 +36,18 @@ struct uint3 {
 };
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct __nv_bfloat16 {
+  gradflow::Bf16 value;
+};
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
 };
 
 inline uint3 threadIdx, blockIdx;
@@ -132,5 +146,10 @@ inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
 inline double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
+inline float __bfloat162float(__nv_bfloat16 x) { return gradflow::to_float(x.value); }
+inline __nv_bfloat16 __float2bfloat16_rn(float x) { return {gradflow::to_bf16(x)}; }
+inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
+  return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)};
+}
 inline float normcdff(float x) { return static_cast<float>(0.5 * std::erfc(x * -0.70710678118654752440)); }
 inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }

@@ -5,11 +5,12 @@
 namespace gradflow::kernels::cuda {
 
 void softmax_cross_entropy(Queue& queue, const SoftmaxCrossEntropy& a) {
-  require_supported(a.dtype, "softmax_cross_entropy");
-  if (a.rows == 0 || a.classes == 0) return;
-  launch(queue, GRADFLOW_KERNEL(softmax_cross_entropy_f32), flat_grid(queue, a.rows, kBlockThreads / 32),
-         static_cast<const float*>(a.logits), a.labels, static_cast<float*>(a.dlogits), a.rows, a.classes,
-         a.result, queue.scratch);
+  visit_storage(a.dtype, "softmax_cross_entropy", [&]<class S>() {
+    if (a.rows == 0 || a.classes == 0) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, softmax_cross_entropy), flat_grid(queue, a.rows, kBlockThreads / 32),
+           static_cast<const S*>(a.logits), a.labels, static_cast<S*>(a.dlogits), a.rows, a.classes, a.result,
+           queue.scratch);
+  });
 }
 
 }  // namespace gradflow::kernels::cuda

@@ -1,6 +1,6 @@
 // Softmax cross-entropy, forward and backward in one launch: a warp for each row, any number of classes.
 // With m the row's largest logit and s = sum exp(x - m):  loss = log s - (x[label] - m).
-// Moves 8 bytes an element; a row is read three times, the second and third time from the cache.
+// Moves 8 bytes an element, 4 in bf16; a row is read three times, the second and third time from the cache.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include "gradflow/kernels/backend.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/storage.cuh"
 
 namespace gradflow::kernels::cuda {
 
@@ -60,20 +61,22 @@ struct LossPartial {
 };
 
 // One row by one warp; adds to `partial` in lane 0. A label outside [0, classes) gives a loss of NaN.
-__device__ inline void softmax_row(const float* x, float* dx, std::size_t classes, std::int32_t label,
-                                   double per_row, LossPartial& partial) {
+template <class S>
+__device__ inline void softmax_row(const S* x, S* dx, std::size_t classes, std::int32_t label, double per_row,
+                                   LossPartial& partial) {
   const unsigned lane = threadIdx.x % 32;
   const std::size_t own_class = label < 0 ? classes : static_cast<std::size_t>(label);
   RowScan scan{0.0f, 0.0f, ~0ull, 0u};
   for (std::size_t i = lane; i < classes; i += 32) {
-    scan.see(x[i], i);
-    if (i == own_class) scan.own = x[i];
+    const float logit = widen(x[i]);
+    scan.see(logit, i);
+    if (i == own_class) scan.own = logit;
   }
   scan = warp_reduce(scan);
   const bool any_nan = __shfl_sync(kAllLanes, scan.nan, 0) != 0;
   const float largest = any_nan ? __uint_as_float(0x7fc00000u) : __shfl_sync(kAllLanes, scan.largest, 0);
   DoubleSum sum{0.0};
-  for (std::size_t i = lane; i < classes; i += 32) sum.value += expf(x[i] - largest);
+  for (std::size_t i = lane; i < classes; i += 32) sum.value += expf(widen(x[i]) - largest);
   sum = warp_reduce(sum);
   const double total = __shfl_sync(kAllLanes, sum.value, 0);
   if (lane == 0) {
@@ -85,16 +88,16 @@ __device__ inline void softmax_row(const float* x, float* dx, std::size_t classe
   if (dx == nullptr) return;
   const auto factor = static_cast<float>(per_row / total);
   for (std::size_t i = lane; i < classes; i += 32) {
-    const float e = expf(x[i] - largest);
+    const float e = expf(widen(x[i]) - largest);
     // In f64 for the label's class, where softmax - 1 cancels when the net is sure.
-    dx[i] = i == own_class ? static_cast<float>((e / total - 1.0) * per_row) : e * factor;
+    dx[i] = narrow<S>(i == own_class ? static_cast<float>((e / total - 1.0) * per_row) : e * factor);
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    softmax_cross_entropy_f32(const float* logits, const std::int32_t* labels, float* dlogits,
-                              std::size_t rows, std::size_t classes, LossResult* result,
-                              ReductionScratch scratch) {
+template <class S>
+__device__ inline void softmax_cross_entropy(const S* logits, const std::int32_t* labels, S* dlogits,
+                                             std::size_t rows, std::size_t classes, LossResult* result,
+                                             const ReductionScratch& scratch) {
   const std::size_t warps = std::size_t{gridDim.x} * (blockDim.x / 32);
   const double per_row = 1.0 / static_cast<double>(rows);
   LossPartial partial{0.0, 0};
@@ -109,5 +112,17 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
     result->correct += partial.correct;
   }
 }
+
+#define GRADFLOW_SOFTMAX_KERNEL(S, s)                                                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                 \
+      softmax_cross_entropy_##s(const S* logits, const std::int32_t* labels, S* dlogits, std::size_t rows,    \
+                                std::size_t classes, LossResult* result, ReductionScratch scratch) {          \
+    softmax_cross_entropy(logits, labels, dlogits, rows, classes, result, scratch);                           \
+  }
+
+GRADFLOW_SOFTMAX_KERNEL(float, f32)
+GRADFLOW_SOFTMAX_KERNEL(Bf16, bf16)
+
+#undef GRADFLOW_SOFTMAX_KERNEL
 
 }  // namespace gradflow::kernels::cuda

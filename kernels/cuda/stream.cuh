@@ -2,6 +2,7 @@
 // element otherwise.
 //
 //   struct Body {
+//     static constexpr int kWidth = kPackOf<S>;                                // elements of a pack
 //     template <int W> __device__ auto load(std::size_t i) const;              // reads elements [i, i+W)
 //     template <int W> __device__ void store(std::size_t i, const auto& in);   // computes and writes them
 //   };
@@ -17,38 +18,13 @@
 
 #include "gradflow/kernels/pointwise_ops.h"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/storage.cuh"
 
 namespace gradflow::kernels::cuda {
 
-inline constexpr int kPack = 4;      // floats in 16 bytes
 inline constexpr int kInFlight = 4;  // packs a thread loads before it computes
-inline constexpr std::size_t kStreamItemsPerBlock = 256 * kPack * kInFlight;
-
-template <int W>
-struct Pack {
-  float v[W];
-};
-
-template <int W>
-__device__ inline Pack<W> load_pack(const float* p) {
-  if constexpr (W == kPack) {
-    const float4 q = *reinterpret_cast<const float4*>(p);
-    return {q.x, q.y, q.z, q.w};
-  } else {
-    static_assert(W == 1);
-    return {*p};
-  }
-}
-
-template <int W>
-__device__ inline void store_pack(float* p, const Pack<W>& q) {
-  if constexpr (W == kPack) {
-    *reinterpret_cast<float4*>(p) = float4{q.v[0], q.v[1], q.v[2], q.v[3]};
-  } else {
-    static_assert(W == 1);
-    *p = q.v[0];
-  }
-}
+template <class S>
+inline constexpr std::size_t kStreamItemsPerBlock = 256 * kPackOf<S> * kInFlight;
 
 // [first, n) by threads `thread` of `threads`, in packs of W with kUnroll of them in flight.
 template <int W, int kUnroll, class Body>
@@ -70,9 +46,10 @@ __device__ inline void stream_over(std::size_t n, bool vector, Body& body) {
   const std::size_t thread = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::size_t threads = std::size_t{gridDim.x} * blockDim.x;
   if (!vector) return stream_packs<1, kUnroll>(n, thread, threads, body);
-  const std::size_t packs = n / kPack;
-  stream_packs<kPack, kUnroll>(packs, thread, threads, body);
-  const std::size_t tail = kPack * packs + thread;
+  constexpr int kWidth = Body::kWidth;
+  const std::size_t packs = n / kWidth;
+  stream_packs<kWidth, kUnroll>(packs, thread, threads, body);
+  const std::size_t tail = kWidth * packs + thread;
   if (tail < n) body.template store<1>(tail, body.template load<1>(tail));
 }
 

@@ -6,7 +6,7 @@ namespace gradflow::kernels::cuda {
 
 void move_memory(Queue& queue, const MoveMemory& a) {
   if (a.n == 0) return;
-  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock);
+  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<float>);
   switch (a.kind) {
     case Traffic::read:
       return launch(queue, GRADFLOW_KERNEL(memory_read_f32), grid, a.a, a.y, a.n, all_aligned16(a.a));

@@ -7,6 +7,7 @@
 namespace gradflow::kernels::cuda {
 
 struct MemoryReadBody {
+  static constexpr int kWidth = kPackOf<float>;
   const float* a;
   bool nan;
 
@@ -30,6 +31,7 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
 }
 
 struct MemoryCopyBody {
+  static constexpr int kWidth = kPackOf<float>;
   const float* a;
   float* y;
 
@@ -50,6 +52,7 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
 }
 
 struct MemoryAddBody {
+  static constexpr int kWidth = kPackOf<float>;
   const float* a;
   const float* b;
   float* y;

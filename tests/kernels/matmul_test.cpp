@@ -26,7 +26,7 @@ class MatmulTest : public BackendTest {
         fmt::format("{} m={} n={} k={} transpose_a={} transpose_b={} accumulate={} bias={} offset={}",
                     name_of(dtype_of<T>()), desc.m, desc.n, desc.k, desc.transpose_a, desc.transpose_b,
                     desc.accumulate, desc.bias, offset));
-    desc.dtype = dtype_of<T>();
+    desc.dtype = desc.y_dtype = dtype_of<T>();
     Random random(seed);
     const std::size_t m = static_cast<std::size_t>(desc.m), n = static_cast<std::size_t>(desc.n),
                       k = static_cast<std::size_t>(desc.k);
@@ -120,6 +120,7 @@ TEST_P(MatmulTest, WhatCannotBeComputedIsRefused) {
   EXPECT_THROW(device().prepare_matmul({.m = 1, .n = 1, .k = 1, .accumulate = true, .bias = true}),
                InternalError);
   EXPECT_THROW(device().prepare_matmul({.m = -1, .n = 1, .k = 1}), InternalError);
+  EXPECT_THROW(device().prepare_matmul({.m = 1, .n = 1, .k = 1, .y_dtype = DType::bf16}), InternalError);
 }
 
 GRADFLOW_TEST_ON_BACKENDS(MatmulTest);

@@ -1,5 +1,6 @@
 #include "simt/simt_backend.h"
 
+#include "kernels/cuda/storage.cuh"
 #include "simt/harness.h"
 
 namespace gradflow::kernels::cuda {
@@ -11,27 +12,34 @@ class PlainMatmul final : public Matmul {
   PlainMatmul(Queue& queue, const MatmulDesc& desc) : queue_(queue), d_(desc) {}
   std::size_t workspace_bytes() const noexcept override { return 0; }
   void run(const void* a, const void* b, const void* bias, void* y, void*) override {
-    const auto* pa = static_cast<const float*>(a);
-    const auto* pb = static_cast<const float*>(b);
-    auto* py = static_cast<float*>(y);
     if (d_.bias) {
-      broadcast_rows(queue_, static_cast<const float*>(bias), py, static_cast<std::size_t>(d_.m),
+      broadcast_rows(queue_, d_.y_dtype, static_cast<const float*>(bias), y, static_cast<std::size_t>(d_.m),
                      static_cast<std::size_t>(d_.n));
     }
+    if (d_.dtype == DType::f32)
+      multiply(static_cast<const float*>(a), static_cast<const float*>(b), static_cast<float*>(y));
+    else if (d_.y_dtype == DType::f32)
+      multiply(static_cast<const Bf16*>(a), static_cast<const Bf16*>(b), static_cast<float*>(y));
+    else
+      multiply(static_cast<const Bf16*>(a), static_cast<const Bf16*>(b), static_cast<Bf16*>(y));
+  }
+
+ private:
+  template <class S, class Y>
+  void multiply(const S* a, const S* b, Y* y) const {
     for (std::int64_t i = 0; i < d_.m; ++i) {
       for (std::int64_t j = 0; j < d_.n; ++j) {
-        double sum = d_.bias || d_.accumulate ? static_cast<double>(py[i * d_.n + j]) : 0.0;
+        double sum = d_.bias || d_.accumulate ? static_cast<double>(widen(y[i * d_.n + j])) : 0.0;
         for (std::int64_t l = 0; l < d_.k; ++l) {
-          const float from_a = d_.transpose_a ? pa[l * d_.m + i] : pa[i * d_.k + l];
-          const float from_b = d_.transpose_b ? pb[j * d_.k + l] : pb[l * d_.n + j];
+          const float from_a = widen(d_.transpose_a ? a[l * d_.m + i] : a[i * d_.k + l]);
+          const float from_b = widen(d_.transpose_b ? b[j * d_.k + l] : b[l * d_.n + j]);
           sum += static_cast<double>(from_a) * static_cast<double>(from_b);
         }
-        py[i * d_.n + j] = static_cast<float>(sum);
+        y[i * d_.n + j] = narrow<Y>(static_cast<float>(sum));
       }
     }
   }
 
- private:
   Queue& queue_;
   MatmulDesc d_;
 };
@@ -39,7 +47,7 @@ class PlainMatmul final : public Matmul {
 }  // namespace
 
 std::shared_ptr<Matmul> SimtBackend::prepare_matmul(const MatmulDesc& desc) {
-  require_supported(desc.dtype, "matmul");
+  require_storage(desc.dtype, "matmul");
   return std::make_shared<PlainMatmul>(queue_, desc);
 }
 

@@ -9,8 +9,12 @@
 //   * Lengths may be 0; then nothing is read or written (statistics stay untouched).
 //   * Work is queued on the backend's one stream in call order; the host backend runs it at once.
 //   * Arguments do not alias unless the comment says "may alias".
-//   * dtype is f32, or f64 on the host backend; anything else throws UserError.
-//   * Storage in dtype, arithmetic in f32 for f32 and f64 for f64; never fast-math; denormals stay.
+//   * dtype is f32, bf16 or, on the host backend, f64; anything else throws UserError. Batch norm and optimizer
+//     updates know no bf16.
+//   * Storage in dtype, arithmetic in f32 for f32 and bf16, in f64 for f64; never fast-math; denormals stay.
+//     Parameters, their gradients, means and moments of a bf16 call are f32: a bias, the sum of columns.
+//   * A bf16 result is the f32 result of the widened inputs, rounded once, to nearest even; NaN stays NaN.
+//     Statistics of it are of the stored, rounded values; bf16 has f32's range, so "denormal" is the same.
 //   * Equal inputs give equal bits for the same backend, build and thread count; no float atomics.
 //   * Passing statistics sinks (`*_stats`, may be null) changes no bit of any other output. A sink
 //     points to one Stats in device memory and is ADDED to.
@@ -45,13 +49,15 @@ struct DeviceInfo {
 // y[m,n] = op(a) * op(b) (+ bias[n])  or, with accumulate, y += op(a) * op(b).
 // op(a) is m x k: a is stored [m,k], or [k,m] if transpose_a. op(b) is k x n: stored [k,n], or [n,k]
 // if transpose_b. bias and accumulate exclude each other. m, n or k may be 0 (k = 0 gives zeros or
-// the bias). y aliases nothing.
+// the bias). y aliases nothing. With bf16 operands the bias is f32 and sums are f32; where y is bf16, a backend
+// may round the bias to bf16 before adding it.
 struct MatmulDesc {
   DType dtype = DType::f32;
   std::int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false;
   bool accumulate = false;
   bool bias = false;
+  DType y_dtype = dtype;  // bf16 operands may give a bf16 or an f32 result; others one of their own type
   bool operator==(const MatmulDesc&) const = default;
 };
 
@@ -153,7 +159,7 @@ struct BatchNormBackward {  // training mode: the batch statistics depend on x
 };
 
 // --------------------------------------------------------------------------- reductions and the loss
-struct ColumnSum {  // y[columns] (=|+=) sum over rows of x[rows, columns]; bias gradients
+struct ColumnSum {  // y[columns] (=|+=) sum over rows of x[rows, columns]; bias gradients. y is f32 for bf16 x
   DType dtype = DType::f32;
   std::size_t rows = 0, columns = 0;
   const void* x = nullptr;
@@ -269,6 +275,8 @@ struct UpdateSlice {  // one parameter tensor
   Stats* w_stats = nullptr;       // of w before the update
   Stats* dw_stats = nullptr;
   Stats* update_stats = nullptr;  // of w_after - w_before (what was stored, rounding included)
+  void* w_bf16 = nullptr;         // [n] bf16 copy of w_after for the next step, written in the same pass; w,
+                                  // dw and the moments stay f32 (f64): w is the master copy
 };
 
 struct UpdateDesc {
@@ -374,7 +382,7 @@ std::unique_ptr<Backend> open_cuda(int ordinal);
 
 // What the CUDA module exports (extern "C"); internal to the loader, listed here because both sides
 // must agree. `error` receives a NUL-terminated reason. Version changes whenever this header does.
-inline constexpr int kBackendInterfaceVersion = 2;
+inline constexpr int kBackendInterfaceVersion = 3;
 using CudaCountFunction = int (*)(int interface_version, char* error, std::size_t error_size);
 using CudaOpenFunction = Backend* (*)(int interface_version, int ordinal, char* error,
                                       std::size_t error_size);

@@ -171,10 +171,11 @@ template <class... Ops> struct OpList {
 using All = OpList<Identity, Relu, Tanh, Sigmoid, LeakyRelu, Gelu, Silu, Softplus>;
 
 // The same list for the preprocessor, which alone can paste a name: CUDA kernels are extern "C", so that
-// a profiler shows `relu_forward_f32`. The kernels assert that both lists have the same length.
-#define GRADFLOW_POINTWISE_OPS(X)                                             \
-  X(Identity, linear) X(Relu, relu) X(Tanh, tanh) X(Sigmoid, sigmoid)         \
-  X(LeakyRelu, leaky_relu) X(Gelu, gelu) X(Silu, silu) X(Softplus, softplus)
+// a profiler shows `relu_forward_f32`. The kernels assert that the lists agree.
+#define GRADFLOW_SATURATING_OPS(X) X(Tanh, tanh) X(Sigmoid, sigmoid)
+#define GRADFLOW_POINTWISE_OPS(X)                                          \
+  X(Identity, linear) X(Relu, relu) X(LeakyRelu, leaky_relu) X(Gelu, gelu) \
+  X(Silu, silu) X(Softplus, softplus) GRADFLOW_SATURATING_OPS(X)
 
 }  // namespace ops
 
