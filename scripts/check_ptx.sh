@@ -59,10 +59,10 @@ for file in "${files[@]}"; do
   # Split by entry; the kernels that stream over arrays must move 16 bytes a time.
   awk -v file="$name" '
     function judge() {
-      if (kernel !~ /(_forward|_backward|_forward_stats|_backward_stats|_update|_update_stats|^fill|^memory_[a-z]+|_stats|histogram)_f32$/) return
+      if (kernel !~ /(_forward|_backward|_forward_stats|_backward_stats|_update|_update_stats|^fill|^memory_[a-z]+|_stats|histogram)_(f32|bf16)$/) return
       if (kernel ~ /^batch_norm/) return
       if (kernel !~ /^fill/ && !loads) print file ": " kernel " has no 16-byte load"
-      reads_only = kernel ~ /histogram|^memory_read|^difference|^[a-z]+_stats_f32$/
+      reads_only = kernel ~ /histogram|^memory_read|^difference|^[a-z]+_stats_(f32|bf16)$/
       if (!reads_only && !stores) print file ": " kernel " has no 16-byte store"
     }
     /\.entry / { if (kernel != "") judge(); match($0, /\.entry [A-Za-z0-9_]+/)
