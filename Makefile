@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench install format clean help setup setup-test
+.PHONY: build demo test mutants bench install format clean help setup setup-test
 MAKEFLAGS += --no-print-directory
 
 build: setup ## build the program: build/gradflow
@@ -37,6 +37,10 @@ test: setup-test ## run every test, then the unit tests again under ASan and UBS
 	ctest --test-dir build-sanitize --output-on-failure -j $(JOBS) || failed="$$failed sanitizers"; \
 	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi; \
 	echo "make test: all passed"
+
+mutants: setup-test ## break the CUDA kernels in every known way; the tests must notice each
+	@cmake --preset default -DGRADFLOW_BUILD_TESTS=ON $(CMAKE_ARGS)
+	@cmake --build build -j $(JOBS) --target mutants
 
 bench: build ## time a training step, see docs and gradflow bench --help
 	build/gradflow bench step $(BENCH_ARGS)

@@ -12,6 +12,7 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "gradflow/kernels/error.h"
@@ -20,23 +21,23 @@
 
 namespace gradflow::kernels::cuda {
 
-// A copy of `values` in memory of a backend, `offset` elements after an aligned address, with nothing
-// allocated after the end. What lies before must stay as it was.
+// A copy of `values` in memory of a backend, `offset` elements after an aligned address. What lies before and
+// after must stay as it was; for AddressSanitizer, nothing is allocated after the end.
 template <class T>
 class Array {
  public:
   Array(Backend& backend, const std::vector<T>& values, std::size_t offset = 0)
       : backend_(backend), offset_(offset), n_(values.size()) {
-    memory_ = static_cast<T*>(backend.allocate((offset + n_) * sizeof(T)));
+    memory_ = static_cast<T*>(backend.allocate((offset + n_) * sizeof(T) + kAfter));
     if (offset != 0) std::memset(static_cast<void*>(memory_), kGuard, offset * sizeof(T));
+    if (kAfter != 0) std::memset(static_cast<void*>(data() + n_), kGuard, kAfter);
     backend.copy_in(data(), values.data(), n_ * sizeof(T));
   }
   Array(Backend& backend, std::size_t n, std::size_t offset = 0)
       : Array(backend, std::vector<T>(n), offset) {}
   ~Array() {
-    const auto* before = reinterpret_cast<const unsigned char*>(memory_);
-    for (std::size_t i = 0; i < offset_ * sizeof(T); ++i)
-      EXPECT_EQ(before[i], kGuard) << "written before the start";
+    expect_guard(memory_, offset_ * sizeof(T), "before the start");
+    if (kAfter != 0) expect_guard(data() + n_, kAfter, "after the end");
     backend_.deallocate(memory_);
   }
   Array(const Array&) = delete;
@@ -47,6 +48,19 @@ class Array {
 
  private:
   static constexpr unsigned char kGuard = 0x5a;
+#ifdef __SANITIZE_ADDRESS__
+  static constexpr std::size_t kAfter = 0;
+#else
+  static constexpr std::size_t kAfter = 64;
+#endif
+
+  static void expect_guard(const T* at, std::size_t bytes, const char* where) {
+    const auto* byte = reinterpret_cast<const unsigned char*>(at);
+    for (std::size_t i = 0; i < bytes; ++i) {
+      if (byte[i] != kGuard) FAIL() << "written " << where;
+    }
+  }
+
   Backend& backend_;
   std::size_t offset_, n_;
   T* memory_ = nullptr;
@@ -103,6 +117,21 @@ inline void expect_close(const Stats& got, const Stats& want) {
   EXPECT_EQ(got.saturated, want.saturated);
   EXPECT_EQ(got.max_abs_bits, want.max_abs_bits);
 }
+
+// One round of a test's loops: a failure in it prints the command that runs this round alone.
+//   SIMT_CASE(Op::name << " n=" << n);     // goes on with the loop where another round was asked for
+class Case {
+ public:
+  explicit Case(const testing::Message& round, const char* file, int line);
+  bool chosen() const { return chosen_; }
+
+ private:
+  bool chosen_;
+  testing::ScopedTrace command_;
+};
+#define SIMT_CASE(round)                                                      \
+  const Case simt_case{testing::Message() << round, __FILE__, __LINE__};      \
+  if (!simt_case.chosen()) continue
 
 // The emulated device and the host backend side by side.
 class KernelTest : public testing::Test {

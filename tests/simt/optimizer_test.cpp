@@ -6,8 +6,9 @@
 namespace gradflow::kernels::cuda {
 namespace {
 
-// Tensors around the chunk of 8192 elements, some not 16-byte aligned, one empty, one without decay.
-constexpr std::size_t kTensors[] = {5, 0, 8192, 8193, 1, 20001};
+// Tensors around the chunk of 8192 elements, some not 16-byte aligned, one empty, one without decay. More
+// chunks than blocks, so that a block has several.
+constexpr std::size_t kTensors[] = {5, 0, 8192, 8193, 1, 20001, 7, 16385, 31};
 
 struct Tensor {
   Tensor(Backend& backend, std::size_t n, unsigned seed, std::size_t offset)

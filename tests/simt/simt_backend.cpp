@@ -1,5 +1,8 @@
 #include "simt/simt_backend.h"
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "kernels/cuda/storage.cuh"
 #include "simt/harness.h"
 
@@ -66,6 +69,18 @@ constexpr std::size_t kSizes[] = {0, 1, 3, 4, 31, 33, 1023, 1025, 4099, 40009};
 constexpr std::uint64_t kSchedules[] = {0, 1, 7};
 #endif
 }  // namespace
+
+Case::Case(const testing::Message& round, const char* file, int line)
+    : chosen_([&] {
+        const char* asked = std::getenv("SIMT_CASE");
+        return asked == nullptr || round.GetString() == asked;
+      }()),
+      command_(file, line, [&] {
+        const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
+        return "repeat: SIMT_CASE='" + round.GetString() + "' " +
+               std::filesystem::read_symlink("/proc/self/exe").string() + " --gtest_filter=" +
+               test->test_suite_name() + "." + test->name();
+      }()) {}
 
 std::span<const std::size_t> sizes() { return kSizes; }
 std::span<const std::uint64_t> schedules() { return kSchedules; }
