@@ -41,7 +41,7 @@ TEST_F(Elementwise, PointwiseForward) {
   ops::All::for_each([&]<class Op>() {
     for (const std::size_t n : sizes()) {
       for (const std::size_t offset : {0u, 1u}) {
-        SCOPED_TRACE(testing::Message() << Op::name << " n=" << n << " offset=" << offset);
+        SIMT_CASE(Op::name << " n=" << n << " offset=" << offset);
         const std::vector<float> x = numbers(n, 1, true);
         std::vector<float> plain;
         {
@@ -74,9 +74,10 @@ TEST_F(Elementwise, PointwiseBackward) {
   ops::All::for_each([&]<class Op>() {
     for (const std::size_t n : sizes()) {
       for (const GradMode mode : {GradMode::overwrite, GradMode::accumulate}) {
-        for (const bool in_place : {false, true}) {
+        for (const int kind : {0, 1, 2}) {  // plain, with statistics, with statistics and in place
+          const bool stats = kind != 0, in_place = kind == 2;
           if (in_place && mode == GradMode::accumulate) continue;
-          SCOPED_TRACE(testing::Message() << Op::name << " n=" << n << " mode=" << static_cast<int>(mode));
+          SIMT_CASE(Op::name << " n=" << n << " mode=" << static_cast<int>(mode) << " kind=" << kind);
           std::vector<float> saved = numbers(n, 2, true);
           if (Op::saves == Saves::y)
             cpu->pointwise_forward({.op = Op::id, .n = n, .x = saved.data(), .y = saved.data()});
@@ -90,7 +91,7 @@ TEST_F(Elementwise, PointwiseBackward) {
                 float* dx = in_place ? dy.data() : old.data();
                 PointwiseBackward a{.op = Op::id, .n = n, .saved = y.data(), .dy = dy.data(), .dx = dx};
                 a.mode = mode;
-                a.dy_stats = &o.one;
+                a.dy_stats = stats ? &o.one : nullptr;
                 backend.pointwise_backward(a);
                 o.first = (in_place ? dy : old).read();
                 return o;
@@ -129,7 +130,7 @@ TEST_F(Elementwise, ResidualForward) {
   for (const std::size_t n : sizes()) {
     for (const std::size_t offset : {0u, 1u}) {
       for (const int alias : {0, 1, 2}) {
-        SCOPED_TRACE(testing::Message() << "n=" << n << " offset=" << offset << " alias=" << alias);
+        SIMT_CASE("n=" << n << " offset=" << offset << " alias=" << alias);
         const auto run = [&](Backend& backend) {
           Outcome o;
           const Array<Gates> gates(backend, std::vector<Gates>{{0.5f, 0.75f, 1, 1}});
@@ -177,8 +178,8 @@ TEST_F(Elementwise, ResidualBackward) {
         for (const int alias : {0, 1, 2}) {  // none, dskip is dy, dbranch is dy
           if (alias == 1 && skip_mode != GradMode::overwrite) continue;
           if (alias == 2 && branch_mode != GradMode::overwrite) continue;
-          SCOPED_TRACE(testing::Message() << "n=" << n << " modes " << static_cast<int>(skip_mode)
-                                          << static_cast<int>(branch_mode) << " alias=" << alias);
+          SIMT_CASE("n=" << n << " modes " << static_cast<int>(skip_mode) << static_cast<int>(branch_mode)
+                         << " alias=" << alias);
           compare(
               4 * 6e-8,
               [&](Backend& backend) {
@@ -209,7 +210,7 @@ TEST_F(Elementwise, ResidualBackward) {
 TEST_F(Elementwise, Statistics) {
   for (const std::size_t n : sizes()) {
     for (const std::size_t offset : {0u, 3u}) {
-      SCOPED_TRACE(testing::Message() << "n=" << n << " offset=" << offset);
+      SIMT_CASE("n=" << n << " offset=" << offset);
       const std::vector<float> x = numbers(n, 10, n % 2 == 1);
       ops::All::for_each([&]<class Op>() {
         compare(0, [&](Backend& backend) {
@@ -252,6 +253,7 @@ TEST_F(Elementwise, MaximumKeepsNanAboveInfinity) {
 TEST_F(Elementwise, ExponentHistogram) {
   for (const std::size_t n : sizes()) {
     for (const std::uint64_t schedule : schedules()) {
+      SIMT_CASE("n=" << n << " schedule=" << schedule);
       ::simt::set_seed(schedule);
       std::vector<float> x = numbers(n, 12, true);
       for (std::size_t i = 0; i < n; i += 2) x[i] = std::ldexp(1.5f, static_cast<int>(i % 277) - 149);
@@ -268,6 +270,7 @@ TEST_F(Elementwise, ExponentHistogram) {
 TEST_F(Elementwise, Fill) {
   for (const std::size_t n : sizes()) {
     for (const std::size_t offset : {0u, 1u}) {
+      SIMT_CASE("n=" << n << " offset=" << offset);
       const Array<float> x(simt, n, offset);
       simt.fill(DType::f32, x.data(), n, 0.1);
       EXPECT_EQ(x.read(), std::vector<float>(n, 0.1f));

@@ -122,15 +122,15 @@ inline void expect_close(const Stats& got, const Stats& want) {
 //   SIMT_CASE(Op::name << " n=" << n);     // goes on with the loop where another round was asked for
 class Case {
  public:
-  explicit Case(const testing::Message& round, const char* file, int line);
+  Case(const testing::Message& round, const char* file, int line);
   bool chosen() const { return chosen_; }
 
  private:
   bool chosen_;
   testing::ScopedTrace command_;
 };
-#define SIMT_CASE(round)                                                      \
-  const Case simt_case{testing::Message() << round, __FILE__, __LINE__};      \
+#define SIMT_CASE(round)                                                 \
+  const Case simt_case{testing::Message() << round, __FILE__, __LINE__}; \
   if (!simt_case.chosen()) continue
 
 // The emulated device and the host backend side by side.

@@ -35,7 +35,7 @@ class Matrix : public KernelTest {};
 TEST_F(Matrix, ColumnSum) {
   for (const auto [rows, columns] : kShapes) {
     for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
-      SCOPED_TRACE(testing::Message() << rows << "x" << columns << " mode " << static_cast<int>(mode));
+      SIMT_CASE(rows << "x" << columns << " mode " << static_cast<int>(mode));
       compare(simt, *cpu, kOneRounding, 1e-3, [&](Backend& backend) {
         const Array<float> x(backend, numbers(rows * columns, 1), 1), y(backend, numbers(columns, 2), 1);
         backend.column_sum({.rows = rows, .columns = columns, .x = x.data(), .y = y.data(), .mode = mode});
@@ -60,6 +60,7 @@ TEST_F(Matrix, EmptyMatricesTouchNothing) {
 
 TEST_F(Matrix, MarkAlive) {
   for (const auto [rows, columns] : kShapes) {
+    SIMT_CASE(rows << "x" << columns);
     std::vector<float> x = numbers(rows * columns, 3, true);
     for (std::size_t i = 0; i < x.size(); ++i) {
       if (i % columns % 3 != 0 || (i / columns) % 97 != 1) x[i] = -std::fabs(x[i]);  // NaN stays
@@ -91,7 +92,8 @@ TEST_F(Matrix, BatchNormForward) {
     for (const bool training : {true, false}) {
       for (const bool affine : {true, false}) {
         for (const float center : {0.0f, 100.0f}) {
-          SCOPED_TRACE(testing::Message() << rows << "x" << channels << " training " << training);
+          SIMT_CASE(rows << "x" << channels << " training=" << training << " affine=" << affine
+                         << " center=" << center);
           compare(simt, *cpu, kBatchNormTolerance, 1.0, [&](Backend& backend) {
             std::vector<float> values = numbers(rows * channels, 5);
             for (float& v : values) v += center;
@@ -146,8 +148,8 @@ TEST_F(Matrix, BatchNormBackward) {
   for (const auto [rows, channels] : kShapes) {
     for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
       for (const GradMode parameters : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
-        SCOPED_TRACE(testing::Message() << rows << "x" << channels << " modes " << static_cast<int>(mode)
-                                        << static_cast<int>(parameters));
+        SIMT_CASE(rows << "x" << channels << " modes " << static_cast<int>(mode)
+                       << static_cast<int>(parameters));
         const bool in_place = mode == GradMode::overwrite && parameters == GradMode::none;
         // Sums of `rows` terms of size one; the sums' own error is f64's, one rounding each follows.
         compare(simt, *cpu, 16 * 6e-8, 4.0 * static_cast<double>(rows), [&](Backend& backend) {
@@ -183,7 +185,7 @@ TEST_F(Matrix, SoftmaxCrossEntropy) {
        {Shape{1, 1}, Shape{1, 2}, Shape{3, 10}, Shape{40, 33}, Shape{300, 10}, Shape{9, 1000}}) {
     for (const bool in_place : {false, true}) {
       for (const int kind : {0, 1, 2}) {  // ordinary, tied and large, with NaN and infinities
-        SCOPED_TRACE(testing::Message() << rows << "x" << classes << " kind " << kind);
+        SIMT_CASE(rows << "x" << classes << " kind " << kind);
         std::vector<float> logits = numbers(rows * classes, 16, kind == 2);
         if (kind == 1) {
           for (float& v : logits) v = std::round(v) * 40.0f;
@@ -234,6 +236,7 @@ TEST_F(Matrix, SoftmaxInEvaluationAndWithABadLabel) {
 
 TEST_F(Matrix, GatherBatch) {
   for (const auto [batch, features] : {Shape{1, 1}, Shape{5, 784}, Shape{33, 7}, Shape{300, 3}}) {
+    SIMT_CASE(batch << "x" << features);
     const std::size_t images = 50;
     std::vector<std::uint8_t> pixels(images * features), labels(images);
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37 % 256);

@@ -62,11 +62,11 @@ namespace {
 constexpr std::size_t kSizes[] = {0, 33, 5003};
 constexpr std::uint64_t kSchedules[] = {7};
 #elif defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kSizes[] = {0, 1, 5, 33, 1025, 4099};
+constexpr std::size_t kSizes[] = {0, 1, 5, 31, 33, 1023, 1025, 4099};
 constexpr std::uint64_t kSchedules[] = {0, 7};
 #else
 constexpr std::size_t kSizes[] = {0, 1, 3, 4, 31, 33, 1023, 1025, 4099, 40009};
-constexpr std::uint64_t kSchedules[] = {0, 1, 7};
+constexpr std::uint64_t kSchedules[] = {0, 1, 7, 23};
 #endif
 }  // namespace
 
@@ -78,8 +78,8 @@ Case::Case(const testing::Message& round, const char* file, int line)
       command_(file, line, [&] {
         const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
         return "repeat: SIMT_CASE='" + round.GetString() + "' " +
-               std::filesystem::read_symlink("/proc/self/exe").string() + " --gtest_filter=" +
-               test->test_suite_name() + "." + test->name();
+               std::filesystem::read_symlink("/proc/self/exe").string() +
+               " --gtest_filter=" + test->test_suite_name() + "." + test->name();
       }()) {}
 
 std::span<const std::size_t> sizes() { return kSizes; }
