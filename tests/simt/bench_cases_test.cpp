@@ -80,14 +80,17 @@ std::set<std::string> kernels_of_the_module() {
 TEST_F(BenchCases, LeaveOutNoKernelOfTheModule) {
   const std::set<std::string> kernels = kernels_of_the_module();
   ASSERT_GT(kernels.size(), 40u);
-  ASSERT_TRUE(kernels.contains("relu_backward_f32"));
+  // The linker keeps one copy of a text and of what it ends with: relu_... lies in leaky_relu_...
+  const auto in_module = [&](const std::string& name) {
+    return std::ranges::any_of(kernels, [&](const std::string& text) { return text.ends_with(name); });
+  };
+  ASSERT_TRUE(in_module("relu_backward_f32"));
   std::set<std::string> benchmarked;
   for (const app::KernelCase& c : supported_cases(simt))
     benchmarked.insert(c.kernels.begin(), c.kernels.end());
   for (const std::string& name : kernels)
     EXPECT_TRUE(benchmarked.contains(name)) << name << " has no case in apps/bench/kernels/cases.cpp";
-  for (const std::string& name : benchmarked)
-    EXPECT_TRUE(kernels.contains(name)) << name << " is not in the module";
+  for (const std::string& name : benchmarked) EXPECT_TRUE(in_module(name)) << name << " is not in the module";
 }
 #endif
 

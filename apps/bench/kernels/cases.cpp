@@ -18,6 +18,8 @@ using Pointers = std::span<void* const>;
 Operand numbers(DType t, std::size_t n) { return {.dtype = t, .elements = n}; }
 Operand zeros(std::size_t bytes) { return {Content::zero, DType::u8, bytes}; }
 Operand statistics() { return zeros(sizeof(Stats)); }
+// Parameters and their gradients beside tensors of type t.
+DType parameter_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 Operand gates() { return {Content::gates, DType::u8, sizeof(kernels::Gates)}; }
 Stats* stats_at(void* p) { return static_cast<Stats*>(p); }
 
@@ -197,8 +199,9 @@ void Cases::matrices() {
   KernelCase& sum = add("column_sum", "", "reduction", "column_sum", "backward");
   sum.work = [t, b = bytes_](std::size_t size) {
     Work w = matrix(size, kColumns);
-    w.operands = {numbers(t, elements(w)), numbers(t, w.columns)};
-    w.read_bytes = b * static_cast<double>(elements(w)), w.written_bytes = b * static_cast<double>(w.columns);
+    w.operands = {numbers(t, elements(w)), numbers(parameter_type(t), w.columns)};
+    w.read_bytes = b * static_cast<double>(elements(w)),
+    w.written_bytes = static_cast<double>(w.operands[1].bytes());
     return w;
   };
   sum.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
@@ -209,8 +212,9 @@ void Cases::matrices() {
   KernelCase& bias = add("broadcast_rows", "", "bias", "prepare_matmul", "forward");
   bias.work = [t, b = bytes_](std::size_t size) {
     Work w = matrix(size, kColumns);
-    w.operands = {numbers(t, w.columns), numbers(t, elements(w))};
-    w.read_bytes = b * static_cast<double>(w.columns), w.written_bytes = b * static_cast<double>(elements(w));
+    w.operands = {numbers(parameter_type(t), w.columns), numbers(t, elements(w))};
+    w.read_bytes = static_cast<double>(w.operands[0].bytes()),
+    w.written_bytes = b * static_cast<double>(elements(w));
     return w;
   };
   bias.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
@@ -249,6 +253,7 @@ void Cases::loss() {
 void Cases::probes() {
   const DType t = t_;
   ops::All::for_each([&]<class Op>() {
+    if (!Op::saturates && Op::id != PointwiseId::identity) return;  // the same kernel as the identity's
     KernelCase& c = add(std::string(Op::name) + "_stats", "", "probe", "stats", "probe");
     c.work = arrays(1, 1, 0, {statistics()});
     c.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
@@ -321,19 +326,20 @@ void Cases::updates() {
     const char* variant;
     OptimizerKind kind;
     std::size_t moments, tensors;
-    bool stats;
+    bool stats, copy;
   };
-  const Row rows[] = {{"sgd_update", "momentum=0", OptimizerKind::sgd, 0, 1, false},
-                      {"sgd_update", "", OptimizerKind::sgd, 1, 1, false},
-                      {"sgd_update", "tensors=100", OptimizerKind::sgd, 1, 100, false},
-                      {"sgd_update_stats", "", OptimizerKind::sgd, 1, 1, true},
-                      {"nesterov_update", "", OptimizerKind::nesterov, 1, 1, false},
-                      {"nesterov_update_stats", "", OptimizerKind::nesterov, 1, 1, true},
-                      {"adam_update", "", OptimizerKind::adam, 2, 1, false},
-                      {"adam_update_stats", "", OptimizerKind::adam, 2, 1, true},
-                      {"adamw_update", "", OptimizerKind::adamw, 2, 1, false},
-                      {"adamw_update", "tensors=100", OptimizerKind::adamw, 2, 100, false},
-                      {"adamw_update_stats", "", OptimizerKind::adamw, 2, 1, true}};
+  const Row rows[] = {{"sgd_update", "momentum=0", OptimizerKind::sgd, 0, 1, false, false},
+                      {"sgd_update", "", OptimizerKind::sgd, 1, 1, false, false},
+                      {"sgd_update", "tensors=100", OptimizerKind::sgd, 1, 100, false, false},
+                      {"sgd_update", "bf16_copy", OptimizerKind::sgd, 1, 1, false, true},
+                      {"sgd_update_stats", "", OptimizerKind::sgd, 1, 1, true, false},
+                      {"nesterov_update", "", OptimizerKind::nesterov, 1, 1, false, false},
+                      {"nesterov_update_stats", "", OptimizerKind::nesterov, 1, 1, true, false},
+                      {"adam_update", "", OptimizerKind::adam, 2, 1, false, false},
+                      {"adam_update_stats", "", OptimizerKind::adam, 2, 1, true, false},
+                      {"adamw_update", "", OptimizerKind::adamw, 2, 1, false, false},
+                      {"adamw_update", "tensors=100", OptimizerKind::adamw, 2, 100, false, false},
+                      {"adamw_update_stats", "", OptimizerKind::adamw, 2, 1, true, false}};
   for (const Row& row : rows) {
     KernelCase& c = add(row.stem, row.variant, "optimizer", "prepare_update", "update");
     c.work = [t, b = bytes_, row](std::size_t n) {
@@ -347,7 +353,8 @@ void Cases::updates() {
                           statistics(),
                           statistics()},
              .read_bytes = (2 + moments) * b * static_cast<double>(n),
-             .written_bytes = (1 + moments) * b * static_cast<double>(n)};
+             .written_bytes = ((1 + moments) * b + (row.copy ? 2 : 0)) * static_cast<double>(n)};
+      if (row.copy) w.operands.push_back(numbers(DType::bf16, n));
       return w;
     };
     c.bind = [t, row](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
@@ -371,7 +378,8 @@ void Cases::updates() {
                           .second_moment = at(3, from),
                           .w_stats = row.stats ? stats_at(p[5]) : nullptr,
                           .dw_stats = row.stats ? stats_at(p[6]) : nullptr,
-                          .update_stats = row.stats ? stats_at(p[7]) : nullptr});
+                          .update_stats = row.stats ? stats_at(p[7]) : nullptr,
+                          .w_bf16 = row.copy ? static_cast<std::byte*>(p[8]) + 2 * from : nullptr});
         from += length;
       }
       const std::shared_ptr<kernels::Update> update = b.prepare_update(
@@ -409,7 +417,7 @@ std::vector<KernelCase> kernel_cases(DType dtype) {
   Cases cases(dtype);
   cases.pointwise();
   cases.residual();
-  cases.batch_norm();
+  if (dtype != DType::bf16) cases.batch_norm();
   cases.matrices();
   cases.loss();
   cases.probes();

@@ -114,9 +114,9 @@ std::vector<std::vector<void*>> OperandPool::fill(const Work& work, std::size_t 
     memory_ = DeviceMemory();  // frees first: there may not be room for both
     memory_ = DeviceMemory(backend_, needed);
   }
-  DType dtype = DType::f32;
-  for (const Operand& o : work.operands)
-    if (o.content == Content::normal) dtype = o.dtype;
+  DType dtype = DType::f32;  // of the first operand that holds numbers; results may be of another
+  const auto first = std::ranges::find(work.operands, Content::normal, &Operand::content);
+  if (first != work.operands.end()) dtype = first->dtype;
   fill_with_numbers(dtype, needed);
 
   std::vector<std::vector<void*>> all(sets, std::vector<void*>(work.operands.size(), nullptr));
