@@ -1,0 +1,411 @@
+#!/usr/bin/env python3
+"""Everything a GPU can tell about gradflow, in one command that ends well within ten minutes.
+
+Steps, each with its own time limit, so that one that fails or hangs does not stop the others: the device; the tests with
+REQUIRE_GPU=1; whole networks against NumPy; compute-sanitizer's four tools on the kernel tests; every kernel
+beside PyTorch (eager and torch.compile), a family at a time in turn; training steps with and without recording;
+the demo. Writes summary.json, summary.md, kernels.csv, kernels.svg and log.txt. A figure that was not measured is
+empty there. The clocks and settings of the device are read, never changed.
+
+Programs come from --bundle (scripts/gpu_bundle.sh) or from --build (default: build). What PyTorch cannot do here
+stays empty; without compute-sanitizer or NumPy those steps are skipped, and say so.
+"""
+import argparse
+import ctypes
+import datetime
+import glob
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+import gpu_summary
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+
+# Tests of the loader that open files of the build tree, by paths fixed when they were compiled.
+NEED_BUILD_TREE = ["CudaModule.RefusesALibraryThatIsNotOurs", "CudaModule.PassesOnThatInterfacesDiffer",
+                   "CudaModule.SaysSoWhenThereIsNoReason", "CudaModule.ExceptionsKeepTheirTypeAcrossTheModule",
+                   "CudaModule.TheRealOne*"]
+SANITIZERS = ["memcheck", "racecheck", "initcheck", "synccheck"]
+# In turn with PyTorch: a family's kernels, then the same by PyTorch, then the next family.
+FAMILIES = ["^(memory|fill)_", "^(linear|relu|leaky_relu)_", "^(tanh|sigmoid)_", "^(gelu|silu|softplus)_",
+            "^(residual|column_sum|broadcast|bias|add|scale)", "^(batch_norm|softmax)", "^(sgd|nesterov|adam)",
+            "^(?!(memory|fill|linear|relu|leaky_relu|tanh|sigmoid|gelu|silu|softplus|residual|column_sum|broadcast|bias|add|"
+            "scale|batch_norm|softmax|sgd|nesterov|adam))"]
+
+
+def gpu_count(library):
+    """(number of devices, why there is none). Asks the driver itself; no tool needs to be installed."""
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError as error:
+        return 0, f"no NVIDIA driver ({error})"
+    status = cuda.cuInit(0)
+    if status:
+        return 0, f"the NVIDIA driver finds no device (cuInit: error {status})"
+    count = ctypes.c_int(0)
+    status = cuda.cuDeviceGetCount(ctypes.byref(count))
+    return (count.value, "") if not status and count.value else (0, f"the driver reports no device (error {status})")
+
+
+def nvidia_smi():
+    """What nvidia-smi says of the first device, or an empty dictionary."""
+    fields = ["name", "driver_version", "memory.total", "pstate", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem",
+              "temperature.gpu", "power.draw", "power.limit"]
+    try:
+        out = subprocess.run(["nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader", "--id=0"], timeout=20,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(fields, [value.strip() for value in out.splitlines()[0].split(",")]))
+
+
+def library_folders():
+    """Where libraries of the CUDA toolkit may lie: its own folders, and those Python packages bring."""
+    found = []
+    for pattern in ("/usr/local/cuda*/lib64", "/usr/local/cuda*/lib", "/usr/local/cuda*/targets/x86_64-linux/lib",
+                    "/usr/lib/x86_64-linux-gnu", *(os.path.join(path, "nvidia", "*", "lib") for path in sys.path if path),
+                    *(os.path.join(path, "nvidia", "*", "lib", "x86_64") for path in sys.path if path)):
+        for folder in sorted(glob.glob(pattern)):
+            if glob.glob(os.path.join(folder, "libcublas.so.*")):
+                found.append(folder)
+    return found
+
+
+class Check:
+    def __init__(self, out, seconds):
+        self.out = out
+        self.end = time.monotonic() + seconds
+        self.log = open(os.path.join(out, "log.txt"), "w", encoding="utf-8")
+        self.summary = {"schema": "gradflow-gpu-check/1", "steps": []}
+
+    def left(self):
+        return self.end - time.monotonic()
+
+    def say(self, text):
+        print(text, flush=True)
+        self.log.write(text + "\n")
+        self.log.flush()
+
+    def start(self, command, env):
+        self.log.write(f"\n$ {' '.join(command)}\n")
+        self.log.flush()
+        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                errors="replace", start_new_session=True)
+
+    def wait(self, process, seconds):
+        """(exit status, or None where time ran out; output). Ends what is left of the process' group."""
+        try:
+            output, _ = process.communicate(timeout=max(seconds, 0.1))
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            status = None
+        self.log.write(output[-20000:])
+        self.log.flush()
+        return status, output
+
+    def record(self, name, status, started, limit, detail=""):
+        step = {"name": name, "status": status, "seconds": round(time.monotonic() - started, 2), "limit_seconds": limit, "detail": detail}
+        self.summary["steps"].append(step)
+        self.say(f"{status:8} {name} ({step['seconds']:.1f} s){': ' + detail if detail else ''}")
+        return step
+
+    def step(self, name, command, limit, env, explain=lambda status, output: ""):
+        """Runs one command as one step; returns (passed, output)."""
+        started = time.monotonic()
+        allowed = min(limit, self.left())
+        if allowed < 1:
+            self.record(name, "skipped", started, limit, "no time was left")
+            return False, ""
+        try:
+            status, output = self.wait(self.start(command, env), allowed)
+        except OSError as error:
+            self.record(name, "failed", started, limit, str(error))
+            return False, ""
+        if status is None:
+            self.record(name, "timeout", started, limit, f"ended after {allowed:.0f} s")
+            return False, output
+        detail = explain(status, output)
+        if status and not detail:
+            lines = [line.strip() for line in output.splitlines() if line.strip()]
+            detail = lines[-1][:300] if lines else ""
+        self.record(name, "failed" if status else "passed", started, limit, (f"exit {status}; " if status else "") + detail)
+        return status == 0, output
+
+    def skip(self, name, why):
+        self.record(name, "skipped", time.monotonic(), 0, why)
+
+
+def gtest_counts(path):
+    """'123 passed, 4 skipped, 0 failed' of a gtest JSON record."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return "no record of the tests was written"
+    skipped = failed = total = 0
+    for suite in record["testsuites"]:
+        for test in suite["testsuite"]:
+            total += 1
+            failed += bool(test.get("failures"))
+            skipped += test.get("result") == "SKIPPED"
+    return f"{total - skipped - failed} passed, {skipped} skipped, {failed} failed"
+
+
+def run_tests(check, programs, env, folder, bundled):
+    required = dict(env, REQUIRE_GPU="1")
+    for name, limit in (("test_kernels", 120), ("test_engine", 40)):
+        record = os.path.join(folder, name + ".json")
+        command = [programs[name], "--gtest_brief=1", "--gtest_output=json:" + record]
+        if bundled and name == "test_kernels":
+            command.append("--gtest_filter=-" + ":".join(NEED_BUILD_TREE))
+        check.step(name, command, limit, required, lambda status, output, record=record: gtest_counts(record))
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        check.skip("networks against NumPy", "no NumPy")
+        return
+    check.step("networks against NumPy", [sys.executable, "-B", os.path.join(ROOT, "tests/golden/check_tensors.py"), "--program",
+                                          programs["gradflow"], "--device", "cuda"], 60, env,
+               lambda status, output: output.strip().splitlines()[-1][:300] if output.strip() else "")
+
+
+def find_sanitizer():
+    for path in [os.path.join(folder, "compute-sanitizer") for folder in os.environ.get("PATH", "").split(":")] + sorted(
+            glob.glob("/usr/local/cuda*/bin/compute-sanitizer") + glob.glob("/usr/local/cuda*/compute-sanitizer/compute-sanitizer")):
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def run_sanitizers(check, programs, env):
+    """The four tools at once: they are slow and measure no time."""
+    tool = find_sanitizer()
+    if not tool:
+        for name in SANITIZERS:
+            check.skip(name, "no compute-sanitizer")
+        return
+    started, limit = time.monotonic(), 150
+    allowed = min(limit, check.left() - 5)
+    if allowed < 10:
+        for name in SANITIZERS:
+            check.skip(name, "no time was left")
+        return
+    running = []
+    for name in SANITIZERS:
+        command = [tool, "--tool", name, "--error-exitcode", "9", programs["test_kernels"], "--gtest_brief=1", "--gtest_filter=*/cuda"]
+        running.append((name, check.start(command, dict(env, REQUIRE_GPU="1"))))
+    for name, process in running:
+        status, output = check.wait(process, allowed - (time.monotonic() - started))
+        lines = [line for line in output.splitlines() if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line]
+        said = lines[-1].strip("= ") if lines else ""
+        if status is None:
+            check.record(name, "timeout", started, limit, "no verdict: ended before the tests were")
+        else:
+            check.record(name, "failed" if status else "passed", started, limit, (f"exit {status}; " if status else "") + said)
+
+
+class Torch:
+    """scripts/bench_torch_kernels.py as a process that answers one question a line, or the reason there is none."""
+
+    def __init__(self, check, env):
+        self.check, self.reason = check, ""
+        # PyTorch brings libraries of its own; ours must not get in its way.
+        self.process = subprocess.Popen([sys.executable, "-B", os.path.join(HERE, "bench_torch_kernels.py"), "--serve"], env=env,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=check.log, text=True, start_new_session=True)
+        self.info = self.ask({}, 60)
+        if "reason" in self.info or not self.info:
+            self.reason = self.info.get("reason", "PyTorch did not answer")
+
+    def ask(self, question, seconds):
+        import selectors
+        try:
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+            selector = selectors.DefaultSelector()
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(max(seconds, 0.1)):
+                self.close()
+                return {"reason": f"no answer within {seconds:.0f} s"}
+            return json.loads(self.process.stdout.readline() or "{}")
+        except (OSError, ValueError) as error:
+            return {"reason": str(error)}
+
+    def close(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def run_kernels(check, programs, env, torch_env, folder):
+    """Rows of gradflow with PyTorch's times beside them, a family at a time."""
+    started, limit = time.monotonic(), 260
+    end = started + min(limit, check.left() - 60)
+    torch = Torch(check, torch_env)
+    result = {"torch": torch.info if not torch.reason else None, "torch_reason": torch.reason, "rows": [], "rejected": [], "skipped": []}
+    faults = []
+    for i, family in enumerate(FAMILIES):
+        if end - time.monotonic() < 5:
+            faults.append("no time was left for " + family)
+            continue
+        file = os.path.join(folder, f"kernels-{i}.json")
+        command = [programs["gradflow"], "bench", "kernels", "--device", "cuda", "--only", family, "--json", file]
+        status, output = check.wait(check.start(command, env), end - time.monotonic())
+        if status not in (0, 1) or not os.path.exists(file):
+            reason = output.strip().splitlines()[-1][:200] if output.strip() else ""
+            if "no kernel's name matches" not in reason:
+                faults.append(f"{family}: {'out of time' if status is None else f'exit {status}'} {reason}")
+            continue
+        with open(file, encoding="utf-8") as opened:
+            ours = json.load(opened)
+        result.setdefault("context", ours["context"])
+        result.setdefault("yardsticks", []).append(ours["yardstick"])
+        for key in ("rows", "rejected", "skipped"):
+            result[key] += ours[key]
+        if torch.reason:
+            continue
+        largest = max((row["size"] for row in ours["rows"]), default=0)
+        for row in ours["rows"]:
+            seconds = end - time.monotonic()
+            question = {"name": row["name"], "dtype": row["dtype"], "size": row["size"], "rows": row.get("rows", 0),
+                        "columns": row.get("columns", 0), "compile": row["size"] == largest and seconds > 20 * (len(FAMILIES) - i)}
+            if seconds < 3:
+                faults.append("no time was left for PyTorch's " + row["name"])
+                break
+            answer = torch.ask(question, seconds)
+            if "reason" in answer and torch.process.poll() is not None:
+                torch.reason = answer["reason"]
+                faults.append(f"PyTorch stopped at {row['name']}: {torch.reason}")
+                break
+            row["torch"] = answer
+    torch.close()
+    detail = f"{len(result['rows'])} rows, {len(result['rejected'])} above a ceiling"
+    if result["torch_reason"]:
+        detail += f"; without PyTorch: {result['torch_reason']}"
+    check.summary["kernels"] = result
+    bad = bool(faults or result["rejected"] or not result["rows"])
+    check.record("kernels", "failed" if bad else "passed", started, limit, "; ".join([detail, *faults])[:600])
+
+
+def run_steps(check, programs, env, folder):
+    check.summary["training_steps"] = {}
+    for graph in ("on", "off"):
+        file = os.path.join(folder, f"step-{graph}.json")
+        passed, _ = check.step(f"training step, recording {graph}", [programs["gradflow"], "bench", "step", "--device", "cuda", "--graph", graph,
+                                                                      "--json", file], 30, env, lambda status, output: "")
+        if passed:
+            with open(file, encoding="utf-8") as opened:
+                check.summary["training_steps"][graph] = json.load(opened)
+
+
+def run_demo(check, programs, env, folder):
+    started = time.monotonic()
+    passed, _ = check.step("demo", [programs["gradflow"], "demo", "--device", "cuda", "--out", os.path.join(folder, "report")], 120, env)
+    check.summary["demo"] = {"passed": passed, "seconds": round(time.monotonic() - started, 2)}
+
+
+def unpack(bundle, folder):
+    with tarfile.open(os.path.join(bundle, "programs.tar.xz")) as archive:
+        archive.extractall(folder)
+    return {name: os.path.join(folder, "bin", name) for name in ("gradflow", "test_kernels", "test_engine")}
+
+
+def revision_of(bundle):
+    if bundle:
+        with open(os.path.join(bundle, "revision.txt"), encoding="utf-8") as file:
+            return file.read().strip()
+    git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL, text=True, check=False)
+    return git.stdout.strip() or "unknown"
+
+
+def options(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--bundle", metavar="DIR", help="what scripts/gpu_bundle.sh wrote")
+    where.add_argument("--build", metavar="DIR", default=None, help="a finished build with tests (default: build)")
+    parser.add_argument("--out", metavar="DIR", default="gpu-check", help="where the summary goes (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="in all (default: %(default)s)")
+    parser.add_argument("--libcuda", default="libcuda.so.1", help="the driver's library (default: %(default)s)")
+    o = parser.parse_args(arguments)
+    if not 0 < o.minutes <= 1000:
+        parser.error("--minutes: more than 0")
+    if o.bundle and not os.path.isfile(os.path.join(o.bundle, "programs.tar.xz")):
+        parser.error(f"no programs.tar.xz in {o.bundle}: make it with scripts/gpu_bundle.sh")
+    return o
+
+
+def main(arguments):
+    o = options(arguments)
+    count, why = gpu_count(o.libcuda)
+    if count == 0:
+        print(f"gpu_check: no GPU here: {why}. Nothing was run.", file=sys.stderr)
+        return 3
+    if not o.bundle:
+        o.build = o.build or os.path.join(ROOT, "build")
+        if not os.path.isfile(os.path.join(o.build, "gradflow")):
+            print(f"gpu_check: no program in {o.build}: build it, or carry a bundle (scripts/gpu_bundle.sh)", file=sys.stderr)
+            return 2
+    os.makedirs(o.out, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        check = Check(o.out, 60 * o.minutes)
+        try:
+            return check_all(check, o, folder)
+        finally:
+            gpu_summary.write(check.summary, o.out)
+            print(f"written: {os.path.join(o.out, 'summary.md')}", flush=True)
+
+
+def check_all(check, o, folder):
+    torch_env = dict(os.environ)
+    env = dict(os.environ, OMP_WAIT_POLICY="passive")
+    if o.bundle:
+        programs = unpack(o.bundle, folder)
+        env["LD_LIBRARY_PATH"] = ":".join([os.path.join(folder, "lib"), *library_folders(), env.get("LD_LIBRARY_PATH", "")]).strip(":")
+        env["GRADFLOW_FASHION_MNIST"] = os.path.join(os.path.abspath(o.bundle), "fashion-mnist")
+    else:
+        programs = {"gradflow": os.path.join(o.build, "gradflow")}
+        programs.update({name: os.path.join(o.build, "tests", name) for name in ("test_kernels", "test_engine")})
+        env["LD_LIBRARY_PATH"] = ":".join([*library_folders(), env.get("LD_LIBRARY_PATH", "")]).strip(":")
+    check.summary.update({"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+                          "revision": revision_of(o.bundle), "host": platform.platform(), "cores": os.cpu_count(),
+                          "nvidia_smi_before": nvidia_smi()})
+
+    def device_of(status, output):
+        try:
+            info = json.loads(output)
+            check.summary["devices"] = info["devices"]
+            return ", ".join(d["model"] for d in info["devices"][1:]) or "CUDA: " + info["cuda"].get("reason", "no device")
+        except (ValueError, KeyError, IndexError):
+            return ""
+
+    passed, output = check.step("device", [programs["gradflow"], "info", "--json"], 60, env, device_of)
+    if passed and len(check.summary.get("devices", [])) < 2:
+        check.summary["steps"][-1]["status"] = "failed"
+        check.say("failed   the program sees no CUDA device; the other steps would say the same")
+        return 1
+    run_tests(check, programs, env, folder, bool(o.bundle))
+    # First what must not miss its time, then what may.
+    run_kernels(check, programs, env, torch_env, folder)
+    run_steps(check, programs, env, folder)
+    check.summary["nvidia_smi_after"] = nvidia_smi()
+    run_demo(check, programs, env, folder)
+    run_sanitizers(check, programs, env)
+    return 0 if all(step["status"] in ("passed", "skipped") for step in check.summary["steps"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""The record of scripts/gpu_check.py as files: summary.json, summary.md, kernels.csv and kernels.svg.
+
+A figure is printed only where the record holds one; everything else is a dash. Nothing is computed here but ratios.
+"""
+import html
+import json
+import os
+
+DASH = "–"
+
+
+def figure(value, digits=1, scale=1.0):
+    return DASH if value is None else f"{scale * value:.{digits}f}"
+
+
+def ratio(theirs, ours):
+    """How many times PyTorch's time is ours; above 1 gradflow is faster."""
+    return None if not theirs or not ours else theirs / ours
+
+
+def row_of(row):
+    """The figures of one kernel, None where there is none."""
+    torch = row.get("torch") or {}
+    ours = row["cold"]["median_us"]
+    eager, compiled = torch.get("eager_us"), torch.get("compile_us")
+    return {"name": row["name"], "dtype": row["dtype"], "size": row["size"], "us": ours, "gbytes": row["cold"]["gbytes_per_second"],
+            "share": row["share"], "warm_us": row["warm"]["median_us"], "launch_bound": row["launch_bound"], "eager_us": eager,
+            "compile_us": compiled, "eager_ratio": ratio(eager, ours), "compile_ratio": ratio(compiled, ours)}
+
+
+def size_text(size):
+    return f"2^{size.bit_length() - 1}" if size > 1 and size & (size - 1) == 0 else str(size)
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def step_lines(steps):
+    return table(["step", "result", "seconds", "limit", ""],
+                 [[s["name"], s["status"], figure(s["seconds"]), figure(s["limit_seconds"], 0), s["detail"].replace("|", "\\|").replace("\n", " ")]
+                  for s in steps])
+
+
+def kernel_lines(rows):
+    lines = []
+    for size in sorted({row["size"] for row in rows}, reverse=True):
+        lines += ["", f"### {size_text(size)} elements", ""]
+        lines += table(["kernel", "us", "GB/s", "% of copy", "warm us", "eager us", "compile us", "eager ÷ ours", "compile ÷ ours", ""],
+                       [[r["name"], figure(r["us"]), figure(r["gbytes"], 0), figure(r["share"], 0, 100), figure(r["warm_us"]), figure(r["eager_us"]),
+                         figure(r["compile_us"]), figure(r["eager_ratio"], 2), figure(r["compile_ratio"], 2),
+                         "launch-bound" if r["launch_bound"] else ""] for r in map(row_of, rows) if r["size"] == size])
+    return lines
+
+
+def markdown(summary):
+    smi, after = summary.get("nvidia_smi_before") or {}, summary.get("nvidia_smi_after") or {}
+    devices = summary.get("devices") or []
+    gpu = devices[1] if len(devices) > 1 else {}
+    name = smi.get("name") or gpu.get("model") or "unknown device"
+    lines = [f"## {name}, {summary.get('date', 'no date')}", "",
+             f"Revision {summary.get('revision', 'unknown')}; {gpu.get('libraries', 'libraries unknown')}; driver "
+             f"{smi.get('driver_version', DASH)}; {summary.get('host', DASH)}, {summary.get('cores', DASH)} cores. Clocks (SM, memory) before "
+             f"{smi.get('clocks.sm', DASH)}, {smi.get('clocks.mem', DASH)}, after the measurements {after.get('clocks.sm', DASH)}, "
+             f"{after.get('clocks.mem', DASH)}, at most {smi.get('clocks.max.sm', DASH)}, {smi.get('clocks.max.mem', DASH)}.", "",
+             "    scripts/gpu_check.sh", "", *step_lines(summary.get("steps", []))]
+    kernels = summary.get("kernels") or {}
+    rows = kernels.get("rows") or []
+    lines += ["", "### Kernels", ""]
+    if not rows:
+        lines.append("Not measured.")
+    else:
+        copies = [y["reference_gbytes_per_second"] for y in kernels.get("yardsticks", [])]
+        lines.append(f"Copy bandwidth, measured beside each family: {figure(min(copies, default=None), 0)} to {figure(max(copies, default=None), 0)} "
+                     "GB/s. Cold cache; medians of device events. "
+                     + (f"PyTorch {kernels['torch']['version']}, in turn with gradflow." if kernels.get("torch")
+                        else f"Without PyTorch: {kernels.get('torch_reason') or 'not there'}."))
+        lines += kernel_lines(rows)
+    for row in kernels.get("rejected") or []:
+        lines += ["", f"Refused: {row['name']}, {size_text(row['size'])}: {row['reason']}"]
+    steps = summary.get("training_steps") or {}
+    lines += ["", "### Training step", ""]
+    if steps:
+        lines += table(["recording", "median ms", "min ms", "GFLOP/s"],
+                       [[key, figure(s["median_ms"], 3), figure(s["min_ms"], 3), figure(s["gflops_per_second"], 0)] for key, s in steps.items()])
+    else:
+        lines.append("Not measured.")
+    demo = summary.get("demo")
+    lines += ["", "### Demo", "", f"{'Finished' if demo['passed'] else 'Did not finish'}, {figure(demo['seconds'])} s." if demo else "Not run.", ""]
+    return "\n".join(lines)
+
+
+def csv(summary):
+    names = ["name", "dtype", "size", "us", "gbytes", "share", "warm_us", "eager_us", "compile_us", "eager_ratio", "compile_ratio", "launch_bound"]
+    lines = [",".join(names)]
+    for row in map(row_of, (summary.get("kernels") or {}).get("rows") or []):
+        lines.append(",".join("" if row[n] is None else f"{row[n]:.6g}" if isinstance(row[n], float) else str(row[n]) for n in names))
+    return "\n".join(lines) + "\n"
+
+
+def svg(summary):
+    """Bars of the share of the copy bandwidth at the largest size; a tick where PyTorch's eager time would end."""
+    rows = [row_of(row) for row in (summary.get("kernels") or {}).get("rows") or []]
+    largest = max((row["size"] for row in rows), default=0)
+    rows = [row for row in rows if row["size"] == largest]
+    height, left, full = 70 + 18 * len(rows), 330, 560
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="960" height="{height}" role="img">',
+           "<title>Share of the copy bandwidth</title>",
+           "<style>text{font:12px sans-serif;fill:#1c2127}.b{fill:#0072b2}.t{stroke:#d55e00;stroke-width:3}.p{fill:#fff}.e{text-anchor:end}</style>",
+           f'<rect class="p" width="960" height="{height}"/>',
+           f'<text x="20" y="24">Share of the copy bandwidth, {html.escape(size_text(largest))} elements, cold; orange: PyTorch eager</text>']
+    for i, row in enumerate(rows):
+        y = 44 + 18 * i
+        width = full * min(row["share"], 1.1)
+        out.append(f'<text class="e" x="{left - 8}" y="{y + 11}">{html.escape(row["name"])}</text>'
+                   f'<rect class="b" x="{left}" y="{y}" width="{width:.1f}" height="13"/>'
+                   f'<text x="{left + full * 1.1 + 6:.1f}" y="{y + 11}">{100 * row["share"]:.0f}</text>')
+        if row["eager_ratio"]:
+            x = left + full * min(row["share"] / row["eager_ratio"], 1.1)
+            out.append(f'<line class="t" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + 13}"/>')
+    return "\n".join(out) + "\n</svg>\n"
+
+
+def write(summary, folder):
+    for name, text in (("summary.json", json.dumps(summary, indent=1) + "\n"), ("summary.md", markdown(summary)), ("kernels.csv", csv(summary)),
+                       ("kernels.svg", svg(summary))):
+        partial = os.path.join(folder, name + ".partial")
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, os.path.join(folder, name))
