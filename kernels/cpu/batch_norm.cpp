@@ -1,161 +1,312 @@
-// Batch normalization over the last dimension, forward and backward.
+// Batch normalization over the last dimension, forward and backward, with what may follow it in the same
+// pass: an activation, or a residual addition and an activation.
 //
-// One task owns a block of neighboring channels and walks all rows: sums in f64 and in row order, so the
-// result does not depend on the thread count, and a block's two or three passes reuse the cache.
+// Two passes each way over lines of 64 lanes (columns.h): sums in f64, then the result. The arithmetic
+// between is that of the separate operations, rounding by rounding, so a fused pass has their bits.
 #include <cmath>
 
+#include "columns.h"
 #include "functions.h"
+#include "gradflow/kernels/error.h"
+#include "vector_math.h"
 
 namespace gradflow::kernels::cpu {
 namespace {
 
-constexpr std::size_t kBlock = 32;  // channels of one task: two cache lines of f32
-
-template <class T>
-struct Block {
-  std::size_t first, width, rows, stride;
-  const T* row(const void* x, std::size_t r) const { return static_cast<const T*>(x) + r * stride + first; }
-  T* row(void* x, std::size_t r) const { return static_cast<T*>(x) + r * stride + first; }
-};
+// Per-lane numbers of one block, repeated where a line holds several rows.
+template <class T, class F>
+void spread(const Columns& m, std::size_t block, T* lanes, const F& of_channel) {
+  const std::size_t first = m.first_channel(block), width = m.width(block);
+  for (std::size_t l = 0; l < width; ++l)
+    lanes[l] = static_cast<T>(of_channel(m.repeat > 1 ? l % m.channels : first + l));
+}
 
 template <class T>
 T at(const void* p, std::size_t i, T otherwise) {
   return p ? static_cast<const T*>(p)[i] : otherwise;
 }
 
-template <class T>
-void batch_moments(const Block<T>& b, const void* x, double* mean, double* variance) {
-  const double count = static_cast<double>(b.rows);
-  double sum[kBlock] = {}, squares[kBlock] = {};
-  for (std::size_t r = 0; r < b.rows; ++r) {
-    const T* xr = b.row(x, r);
-    for (std::size_t c = 0; c < b.width; ++c) sum[c] += static_cast<double>(xr[c]);
-  }
-  for (std::size_t c = 0; c < b.width; ++c) mean[c] = sum[c] / count;
-  for (std::size_t r = 0; r < b.rows; ++r) {
-    const T* xr = b.row(x, r);
-    for (std::size_t c = 0; c < b.width; ++c) {
-      const double d = static_cast<double>(xr[c]) - mean[c];
-      squares[c] += d * d;
+// Adds sum d to s.a and sum d * e to s.b for the 32 lanes from `from` of full lines; pack(offset, d, e)
+// loads.
+template <class Pack>
+void sum_half(const ColumnPiece& p, std::size_t end, std::size_t from, LanePair& s, const Pack& pack) {
+  constexpr std::size_t kPacks = 4;
+  DoublePack a[kPacks], b[kPacks];
+#pragma GCC unroll 4
+  for (std::size_t j = 0; j < kPacks; ++j) a[j] = b[j] = DoublePack{};
+  for (std::size_t v = p.begin; v < end; ++v) {
+    const std::size_t offset = v * p.stride + p.first + from;
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < kPacks; ++j) {
+      DoublePack d, e;
+      pack(offset + j * kPackLanes, from + j * kPackLanes, d, e);
+      a[j] += d;
+      b[j] += d * e;
     }
   }
-  for (std::size_t c = 0; c < b.width; ++c) variance[c] = squares[c] / count;
+  std::memcpy(s.a + from, a, sizeof a);
+  std::memcpy(s.b + from, b, sizeof b);
+}
+
+template <class Pack, class Single>
+void sum_piece(const ColumnPiece& p, LanePair& s, const Pack& pack, const Single& single) {
+  s = {};
+  ColumnPiece rest = p;
+  if (p.width == kLanes) {
+    const std::size_t whole = p.last_width == kLanes ? p.end : p.end - 1;
+    sum_half(p, whole, 0, s, pack);
+    sum_half(p, whole, kLanes / 2, s, pack);
+    rest.begin = whole;
+  }
+  if (rest.begin == rest.end) return;
+  for_each_line(rest, [&](std::size_t offset, auto lanes) {
+    for (std::size_t l = 0; l < lanes; ++l) {
+      double d, e;
+      single(offset + l, l, d, e);
+      s.a[l] += d;
+      s.b[l] += d * e;
+    }
+  });
+}
+
+// Everything of one call that lies in scratch memory.
+template <class T>
+struct Room {
+  LanePair* partials;
+  double *mean, *variance, *sum_a, *sum_b;  // [channels]
+  double* center;                           // lanes of all blocks
+  T* lanes[5];                              // lanes of all blocks
+
+  Room(const Context& context, const Columns& m) {
+    const std::size_t lines = m.blocks * kLanes;
+    double* r = context.room(m.tasks() * (sizeof(LanePair) / sizeof(double)) + 4 * m.channels + 6 * lines);
+    partials = reinterpret_cast<LanePair*>(r);
+    r += m.tasks() * (sizeof(LanePair) / sizeof(double));
+    for (double** p : {&mean, &variance, &sum_a, &sum_b}) {
+      *p = r;
+      r += m.channels;
+    }
+    center = r;
+    for (T*& l : lanes) l = reinterpret_cast<T*>(r += lines);
+  }
+};
+
+template <class T>
+void batch_moments(const Context& context, const Columns& m, const T* x, const Room<T>& room) {
+  const double rows = static_cast<double>(m.rows);
+  constexpr int kPasses = sizeof(T) == 8 ? 2 : 1;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    for (std::size_t j = 0; j < m.blocks; ++j)
+      spread(m, j, room.center + j * kLanes,
+             [&](std::size_t c) { return pass == 0 ? static_cast<double>(x[c]) : room.mean[c]; });
+    for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+      const double* center = room.center + block * kLanes;
+      sum_piece(
+          piece_of(m, chunk, block), room.partials[block * m.chunks + chunk],
+          [=](std::size_t i, std::size_t lane, DoublePack& d, DoublePack& e) {
+            d = e = load_wide(x + i) - load_wide(center + lane);
+          },
+          [=](std::size_t i, std::size_t lane, double& d, double& e) {
+            d = e = static_cast<double>(x[i]) - center[lane];
+          });
+    });
+    for (std::size_t j = 0; j < m.blocks; ++j) fold(m, room.partials, j, room.sum_a, room.sum_b);
+    for (std::size_t c = 0; c < m.channels; ++c) {
+      const double from = pass == 0 ? static_cast<double>(x[c]) : room.mean[c];
+      const double shift = room.sum_a[c] / rows, square = room.sum_b[c] / rows - shift * shift;
+      room.mean[c] = from + shift;
+      room.variance[c] = square < 0 ? 0.0 : square;  // NaN stays
+    }
+  }
+}
+
+template <class Op, bool kSkip, class T>
+void apply_forward(const Context& context, const BatchNormForward& a, const Columns& m, const Room<T>& room) {
+  const T* x = static_cast<const T*>(a.x);
+  const T* skip = static_cast<const T*>(a.skip);
+  T* y = static_cast<T*>(a.y);
+  const T skip_factor = kSkip ? static_cast<T>(a.gates->forward_skip) : T(1);
+  const T branch_factor = kSkip ? static_cast<T>(a.gates->forward_branch * a.branch_scale) : T(1);
+  for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+    const T *high = room.lanes[0] + block * kLanes, *low = room.lanes[1] + block * kLanes,
+            *factor = room.lanes[2] + block * kLanes, *shift = room.lanes[3] + block * kLanes;
+    for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
+      const T* xv = x + offset;
+      const T* sv = skip + offset;
+      T d[kLanes];  // of its own: then no pointer can overlap with it
+      for (std::size_t l = 0; l < lanes; ++l) {
+        T n = ((xv[l] - high[l]) - low[l]) * factor[l] + shift[l];
+        if constexpr (kSkip) n = skip_factor * sv[l] + branch_factor * n;
+        d[l] = Op::template forward<Math<T>>(n);
+      }
+      std::memcpy(y + offset, d, lanes * sizeof(T));
+    });
+  });
 }
 
 template <class T>
-void forward_block(const BatchNormForward& a, const Block<T>& b) {
-  double mean[kBlock], variance[kBlock];
+void forward(const Context& context, const BatchNormForward& a) {
+  const Columns m(a.rows, a.channels);
+  const Room<T> room(context, m);
   T* running_mean = static_cast<T*>(a.running_mean);
   T* running_variance = static_cast<T*>(a.running_variance);
   if (a.training) {
-    batch_moments(b, a.x, mean, variance);
+    batch_moments(context, m, static_cast<const T*>(a.x), room);
   } else {
-    for (std::size_t c = 0; c < b.width; ++c) {
-      mean[c] = static_cast<double>(running_mean[b.first + c]);
-      variance[c] = static_cast<double>(running_variance[b.first + c]);
+    for (std::size_t c = 0; c < m.channels; ++c) {
+      room.mean[c] = static_cast<double>(running_mean[c]);
+      room.variance[c] = static_cast<double>(running_variance[c]);
     }
   }
-  // x - mean is formed as (x - high) - low with mean = high + low, so a mean far from 0 costs no digits.
-  T high[kBlock], low[kBlock], factor[kBlock], shift[kBlock];
-  for (std::size_t c = 0; c < b.width; ++c) {
-    const double inv_std = 1.0 / std::sqrt(variance[c] + a.epsilon);
-    const std::size_t channel = b.first + c;
-    high[c] = static_cast<T>(mean[c]);
-    low[c] = static_cast<T>(mean[c] - static_cast<double>(high[c]));
-    factor[c] = static_cast<T>(inv_std * static_cast<double>(at<T>(a.scale, channel, T(1))));
-    shift[c] = at<T>(a.shift, channel, T(0));
+  double* inv_std = room.sum_a;
+  for (std::size_t c = 0; c < m.channels; ++c) {
+    inv_std[c] = 1.0 / std::sqrt(room.variance[c] + a.epsilon);
     if (!a.training) continue;
-    if (a.mean) static_cast<T*>(a.mean)[channel] = high[c];
-    if (a.inv_std) static_cast<T*>(a.inv_std)[channel] = static_cast<T>(inv_std);
-    const double rows = static_cast<double>(b.rows);
-    const double unbiased = b.rows > 1 ? variance[c] * (rows / (rows - 1)) : variance[c];
+    if (a.mean) static_cast<T*>(a.mean)[c] = static_cast<T>(room.mean[c]);
+    if (a.inv_std) static_cast<T*>(a.inv_std)[c] = static_cast<T>(inv_std[c]);
+    const double rows = static_cast<double>(a.rows);
+    const double unbiased = a.rows > 1 ? room.variance[c] * (rows / (rows - 1)) : room.variance[c];
     const auto blend = [&](T old, double now) {
       return static_cast<T>((1.0 - a.momentum) * static_cast<double>(old) + a.momentum * now);
     };
-    if (running_mean) running_mean[channel] = blend(running_mean[channel], mean[c]);
-    if (running_variance) running_variance[channel] = blend(running_variance[channel], unbiased);
+    if (running_mean) running_mean[c] = blend(running_mean[c], room.mean[c]);
+    if (running_variance) running_variance[c] = blend(running_variance[c], unbiased);
   }
-  for (std::size_t r = 0; r < b.rows; ++r) {
-    const T* xr = b.row(a.x, r);
-    T* yr = b.row(a.y, r);
-#pragma GCC ivdep
-    for (std::size_t c = 0; c < b.width; ++c) yr[c] = ((xr[c] - high[c]) - low[c]) * factor[c] + shift[c];
+  // x - mean is formed as (x - high) - low with mean = high + low, so a mean far from 0 costs no digits.
+  for (std::size_t j = 0; j < m.blocks; ++j) {
+    const std::size_t to = j * kLanes;
+    const auto high = [&](std::size_t c) { return static_cast<T>(room.mean[c]); };
+    spread(m, j, room.lanes[0] + to, high);
+    spread(m, j, room.lanes[1] + to,
+           [&](std::size_t c) { return room.mean[c] - static_cast<double>(high(c)); });
+    spread(m, j, room.lanes[2] + to,
+           [&](std::size_t c) { return inv_std[c] * static_cast<double>(at<T>(a.scale, c, T(1))); });
+    spread(m, j, room.lanes[3] + to, [&](std::size_t c) { return at<T>(a.shift, c, T(0)); });
   }
-}
-
-// With xhat = (x - mean) * inv_std and N rows:
-//   dshift = sum dy,  dscale = sum dy * xhat,  dx = scale * inv_std * (dy - dshift / N - xhat * dscale / N).
-template <class T>
-void backward_block(const BatchNormBackward& a, const Block<T>& b) {
-  double mean[kBlock], inv_std[kBlock], sum_dy[kBlock] = {}, sum_dy_xhat[kBlock] = {};
-  for (std::size_t c = 0; c < b.width; ++c) {
-    mean[c] = static_cast<double>(static_cast<const T*>(a.mean)[b.first + c]);
-    inv_std[c] = static_cast<double>(static_cast<const T*>(a.inv_std)[b.first + c]);
-  }
-  for (std::size_t r = 0; r < b.rows; ++r) {
-    const T* xr = b.row(a.x, r);
-    const T* dyr = b.row(a.dy, r);
-    for (std::size_t c = 0; c < b.width; ++c) {
-      const double dy = static_cast<double>(dyr[c]);
-      sum_dy[c] += dy;
-      sum_dy_xhat[c] += dy * ((static_cast<double>(xr[c]) - mean[c]) * inv_std[c]);
+  ops::All::visit(a.op, [&]<class Op>() {
+    if constexpr (Op::saves == Saves::y) {
+      if (a.skip)
+        apply_forward<Op, true, T>(context, a, m, room);
+      else
+        apply_forward<Op, false, T>(context, a, m, room);
     }
-  }
-  const bool add_parameters = a.parameter_mode == GradMode::accumulate;
-  const auto store = [&](void* to, std::size_t channel, double value) {
-    if (!to || a.parameter_mode == GradMode::none) return;
-    T& g = static_cast<T*>(to)[channel];
-    g = static_cast<T>(add_parameters ? static_cast<double>(g) + value : value);
-  };
-  T center[kBlock], scale[kBlock], mean_dy[kBlock], slope[kBlock];
-  const double rows = static_cast<double>(b.rows);
-  for (std::size_t c = 0; c < b.width; ++c) {
-    store(a.dshift, b.first + c, sum_dy[c]);
-    store(a.dscale, b.first + c, sum_dy_xhat[c]);
-    center[c] = static_cast<T>(mean[c]);
-    scale[c] = static_cast<T>(static_cast<double>(at<T>(a.scale, b.first + c, T(1))) * inv_std[c]);
-    mean_dy[c] = static_cast<T>(sum_dy[c] / rows);
-    slope[c] = static_cast<T>(inv_std[c] * (sum_dy_xhat[c] / rows));
-  }
-  if (a.dx_mode == GradMode::none) return;
-  const bool accumulate = a.dx_mode == GradMode::accumulate;
-  for (std::size_t r = 0; r < b.rows; ++r) {
-    const T* xr = b.row(a.x, r);
-    const T* dyr = b.row(a.dy, r);
-    T* dxr = b.row(a.dx, r);
-    if (accumulate) {
-#pragma GCC ivdep
-      for (std::size_t c = 0; c < b.width; ++c)
-        dxr[c] += scale[c] * ((dyr[c] - mean_dy[c]) - (xr[c] - center[c]) * slope[c]);
-    } else {
-#pragma GCC ivdep
-      for (std::size_t c = 0; c < b.width; ++c)
-        dxr[c] = scale[c] * ((dyr[c] - mean_dy[c]) - (xr[c] - center[c]) * slope[c]);
-    }
-  }
-}
-
-template <class T, class Body>
-void for_each_block(const Context& context, std::size_t rows, std::size_t channels, const Body& body) {
-  if (rows == 0) return;
-  const std::size_t blocks = (channels + kBlock - 1) / kBlock;
-  for_each_index(context, blocks, rows * channels >= kSerialExpensive, [&](std::size_t i) {
-    const std::size_t first = i * kBlock;
-    body(Block<T>{first, std::min(kBlock, channels - first), rows, channels});
   });
+}
+
+// With xhat = (x - mean) * inv_std, N rows and g the gradient at the normalized output:
+//   dshift = sum g,  dscale = sum g * xhat,  dx = scale * inv_std * (g - dshift / N - xhat * dscale / N).
+template <class Op, bool kSkip, class T>
+void backward(const Context& context, const BatchNormBackward& a) {
+  const Columns m(a.rows, a.channels);
+  const Room<T> room(context, m);
+  const T *x = static_cast<const T*>(a.x), *dy = static_cast<const T*>(a.dy);
+  const T* y = static_cast<const T*>(a.y);
+  const T *mean = static_cast<const T*>(a.mean), *inv_std = static_cast<const T*>(a.inv_std);
+  const T skip_factor = kSkip ? static_cast<T>(a.gates->backward_skip) : T(1);
+  const T branch_factor = kSkip ? static_cast<T>(a.gates->backward_branch * a.branch_scale) : T(1);
+  constexpr bool kActs = Op::id != PointwiseId::identity;
+  const auto through_op = [=](std::size_t i) -> T {
+    return kActs ? Op::template backward<Math<T>>(y[i], dy[i]) : dy[i];
+  };
+  const auto to_branch = [=](T d) -> T { return kSkip ? branch_factor * d : d; };
+
+  for (std::size_t j = 0; j < m.blocks; ++j)
+    spread(m, j, room.center + j * kLanes, [&](std::size_t c) { return static_cast<double>(mean[c]); });
+  for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+    const double* center = room.center + block * kLanes;
+    sum_piece(
+        piece_of(m, chunk, block), room.partials[block * m.chunks + chunk],
+        [=](std::size_t i, std::size_t lane, DoublePack& d, DoublePack& e) {
+          alignas(64) T g[kPackLanes];
+#pragma GCC ivdep
+          for (std::size_t k = 0; k < kPackLanes; ++k) g[k] = to_branch(through_op(i + k));
+          d = load_wide(g);
+          e = load_wide(x + i) - load_wide(center + lane);
+        },
+        [=](std::size_t i, std::size_t lane, double& d, double& e) {
+          d = static_cast<double>(to_branch(through_op(i)));
+          e = static_cast<double>(x[i]) - center[lane];
+        });
+  });
+  for (std::size_t j = 0; j < m.blocks; ++j) fold(m, room.partials, j, room.sum_a, room.sum_b);
+
+  const double rows = static_cast<double>(m.rows);
+  for (std::size_t c = 0; c < m.channels; ++c) {
+    room.sum_b[c] *= static_cast<double>(inv_std[c]);
+    const auto store = [&](void* to, double value) {
+      if (!to || a.parameter_mode == GradMode::none) return;
+      T& g = static_cast<T*>(to)[c];
+      g = static_cast<T>(a.parameter_mode == GradMode::accumulate ? static_cast<double>(g) + value : value);
+    };
+    store(a.dshift, room.sum_a[c]);
+    store(a.dscale, room.sum_b[c]);
+  }
+  const GradMode skip_mode = kSkip ? a.skip_mode : GradMode::none;
+  if (a.dx_mode == GradMode::none && skip_mode == GradMode::none) return;
+  for (std::size_t j = 0; j < m.blocks; ++j) {
+    const std::size_t to = j * kLanes;
+    const auto deviation = [&](std::size_t c) { return static_cast<double>(inv_std[c]); };
+    spread(m, j, room.lanes[0] + to, [&](std::size_t c) { return mean[c]; });
+    spread(m, j, room.lanes[1] + to,
+           [&](std::size_t c) { return static_cast<double>(at<T>(a.scale, c, T(1))) * deviation(c); });
+    spread(m, j, room.lanes[2] + to, [&](std::size_t c) { return room.sum_a[c] / rows; });
+    spread(m, j, room.lanes[3] + to, [&](std::size_t c) { return deviation(c) * (room.sum_b[c] / rows); });
+  }
+  T* dx = static_cast<T*>(a.dx);
+  T* dskip = static_cast<T*>(a.dskip);
+  const bool accumulate = a.dx_mode == GradMode::accumulate;
+  for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+    const T *center = room.lanes[0] + block * kLanes, *scale = room.lanes[1] + block * kLanes,
+            *mean_g = room.lanes[2] + block * kLanes, *slope = room.lanes[3] + block * kLanes;
+    for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
+      const T* xv = x + offset;
+      T* dxv = dx + offset;
+      T* dskipv = dskip + offset;
+      T d[kLanes];
+      for (std::size_t l = 0; l < lanes; ++l) d[l] = through_op(offset + l);
+      if (kSkip && skip_mode == GradMode::overwrite) {
+        for (std::size_t l = 0; l < lanes; ++l) dskipv[l] = skip_factor * d[l];
+      } else if (kSkip && skip_mode == GradMode::accumulate) {
+        for (std::size_t l = 0; l < lanes; ++l) dskipv[l] += skip_factor * d[l];
+      }
+      if (a.dx_mode == GradMode::none) return;
+      for (std::size_t l = 0; l < lanes; ++l)
+        d[l] = scale[l] * ((to_branch(d[l]) - mean_g[l]) - (xv[l] - center[l]) * slope[l]);
+      if (accumulate) {
+        for (std::size_t l = 0; l < lanes; ++l) dxv[l] += d[l];
+      } else {
+        std::memcpy(dxv, d, lanes * sizeof(T));
+      }
+    });
+  });
+}
+
+void require_output_op(PointwiseId op) {
+  if (info_of(op).saves != Saves::y)
+    throw InternalError("batch norm cannot end in '" + std::string(info_of(op).name) +
+                        "', which saves its input");
 }
 
 }  // namespace
 
 void batch_norm_forward(const Context& context, const BatchNormForward& a) {
-  visit_real(a.dtype, [&]<class T>() {
-    for_each_block<T>(context, a.rows, a.channels, [&](const Block<T>& b) { forward_block<T>(a, b); });
-  });
+  require_output_op(a.op);
+  if (a.rows == 0 || a.channels == 0) return;
+  visit_real(a.dtype, [&]<class T>() { forward<T>(context, a); });
 }
 
 void batch_norm_backward(const Context& context, const BatchNormBackward& a) {
+  require_output_op(a.op);
+  if (a.rows == 0 || a.channels == 0) return;
   visit_real(a.dtype, [&]<class T>() {
-    for_each_block<T>(context, a.rows, a.channels, [&](const Block<T>& b) { backward_block<T>(a, b); });
+    ops::All::visit(a.op, [&]<class Op>() {
+      if constexpr (Op::saves == Saves::y) {
+        if (a.has_skip)
+          backward<Op, true, T>(context, a);
+        else
+          backward<Op, false, T>(context, a);
+      }
+    });
   });
 }
 

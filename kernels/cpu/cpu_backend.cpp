@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <unordered_map>
+#include <vector>
 
 #include "functions.h"
 #include "gradflow/kernels/error.h"
@@ -74,6 +75,7 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(int threads) {
     context_.threads = threads > 0 ? threads : omp_get_max_threads();
     vendor_ = VendorMatmul::open(context_.threads);
+    vendor_convolutions_ = VendorConvolution::open(context_);
     info_.name = "cpu";
     info_.model = proc_value("/proc/cpuinfo", "model name");
     if (info_.model.empty()) info_.model = "unknown processor";
@@ -137,6 +139,15 @@ class CpuBackend final : public Backend {
     if (!slot) slot = desc.dtype == DType::f64 ? make_matmul_f64(context_, desc) : vendor_->prepare(desc);
     return slot;
   }
+  std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc& desc) override {
+    require_real(desc.dtype);
+    require_convolution(desc);
+    for (const auto& [known, convolution] : convolutions_)
+      if (known == desc) return convolution;
+    std::shared_ptr<Convolution> made = desc.dtype == DType::f64 ? make_convolution_f64(context_, desc)
+                                                                 : vendor_convolutions_->prepare(desc);
+    return convolutions_.emplace_back(desc, std::move(made)).second;
+  }
   std::unique_ptr<Update> prepare_update(const UpdateDesc& desc,
                                          std::span<const UpdateSlice> slices) override {
     return make_update(context_, desc, slices);
@@ -148,6 +159,14 @@ class CpuBackend final : public Backend {
   void residual_backward(const ResidualBackward& a) override { cpu::residual_backward(context_, a); }
   void batch_norm_forward(const BatchNormForward& a) override { cpu::batch_norm_forward(context_, a); }
   void batch_norm_backward(const BatchNormBackward& a) override { cpu::batch_norm_backward(context_, a); }
+  void max_pool_forward(const MaxPoolForward& a) override { cpu::max_pool_forward(context_, a); }
+  void max_pool_backward(const MaxPoolBackward& a) override { cpu::max_pool_backward(context_, a); }
+  void average_pool_forward(const AveragePoolForward& a) override { cpu::average_pool_forward(context_, a); }
+  void average_pool_backward(const AveragePoolBackward& a) override {
+    cpu::average_pool_backward(context_, a);
+  }
+  void shortcut_forward(const ShortcutForward& a) override { cpu::shortcut_forward(context_, a); }
+  void shortcut_backward(const ShortcutBackward& a) override { cpu::shortcut_backward(context_, a); }
   void column_sum(const ColumnSum& a) override { cpu::column_sum(context_, a); }
   void softmax_cross_entropy(const SoftmaxCrossEntropy& a) override {
     cpu::softmax_cross_entropy(context_, a);
@@ -164,7 +183,9 @@ class CpuBackend final : public Backend {
   Context context_;
   DeviceInfo info_;
   std::unique_ptr<VendorMatmul> vendor_;
+  std::unique_ptr<VendorConvolution> vendor_convolutions_;
   std::unordered_map<MatmulDesc, std::shared_ptr<Matmul>, HashMatmul> matmuls_;
+  std::vector<std::pair<ConvolutionDesc, std::shared_ptr<Convolution>>> convolutions_;
 };
 
 }  // namespace

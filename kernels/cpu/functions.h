@@ -16,6 +16,12 @@ void residual_forward(const Context& context, const ResidualForward& a);
 void residual_backward(const Context& context, const ResidualBackward& a);
 void batch_norm_forward(const Context& context, const BatchNormForward& a);
 void batch_norm_backward(const Context& context, const BatchNormBackward& a);
+void max_pool_forward(const Context& context, const MaxPoolForward& a);
+void max_pool_backward(const Context& context, const MaxPoolBackward& a);
+void average_pool_forward(const Context& context, const AveragePoolForward& a);
+void average_pool_backward(const Context& context, const AveragePoolBackward& a);
+void shortcut_forward(const Context& context, const ShortcutForward& a);
+void shortcut_backward(const Context& context, const ShortcutBackward& a);
 void column_sum(const Context& context, const ColumnSum& a);
 void softmax_cross_entropy(const Context& context, const SoftmaxCrossEntropy& a);
 void stats(const Context& context, const StatsOf& a);
@@ -29,6 +35,16 @@ void fill(const Context& context, DType dtype, void* pointer, std::size_t n, dou
 std::unique_ptr<Update> make_update(const Context& context, const UpdateDesc& desc,
                                     std::span<const UpdateSlice> slices);
 std::unique_ptr<Matmul> make_matmul_f64(const Context& context, const MatmulDesc& desc);
+
+std::unique_ptr<Convolution> make_convolution_f64(const Context& context, const ConvolutionDesc& desc);
+
+// oneDNN's convolutions, seen by convolution_f32.cpp alone; lives as long as what it prepared.
+class VendorConvolution {
+ public:
+  virtual ~VendorConvolution() = default;
+  virtual std::unique_ptr<Convolution> prepare(const ConvolutionDesc& desc) = 0;
+  static std::unique_ptr<VendorConvolution> open(const Context& context);
+};
 
 // oneDNN, seen by matmul_f32.cpp alone: its engine and stream live as long as this object.
 class VendorMatmul {

@@ -1,36 +1,17 @@
-// Matrix products in f32 and bf16 by oneDNN. The only file that sees its headers.
+// Matrix products in f32 and bf16 by oneDNN. This file and convolution_f32.cpp alone see its headers.
 //
 // oneDNN multiplies bf16 where the machine has AVX-512 (natively with AVX512_BF16, else by widening); sums are f32.
 // Elsewhere the operands are widened here and the product is one of f32 numbers.
-#include <omp.h>
-
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "functions.h"
 #include "gradflow/kernels/error.h"
 #include "storage.h"
+#include "thread_count.h"
 
 namespace gradflow::kernels::cpu {
 namespace {
-
-// oneDNN takes its thread count from OpenMP's setting of the calling thread.
-class ThreadCount {
- public:
-  explicit ThreadCount(int threads) : before_(omp_get_max_threads()) {
-    if (threads != before_) omp_set_num_threads(threads);
-    changed_ = threads != before_;
-  }
-  ~ThreadCount() {
-    if (changed_) omp_set_num_threads(before_);
-  }
-  ThreadCount(const ThreadCount&) = delete;
-  ThreadCount& operator=(const ThreadCount&) = delete;
-
- private:
-  int before_;
-  bool changed_ = false;
-};
 
 [[noreturn]] void fail(const char* what, const dnnl::error& error) {
   throw InternalError(std::string("oneDNN failed to ") + what + ": " + error.what());

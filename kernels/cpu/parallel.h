@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "gradflow/kernels/backend.h"
 
@@ -40,8 +41,14 @@ struct alignas(64) PartialStats : Stats {};
 struct Context {
   int threads = 1;
   std::unique_ptr<PartialStats[]> partials = std::make_unique<PartialStats[]>(kMaxChunks * kMaxSinks);
+  std::unique_ptr<std::vector<double>> columns = std::make_unique<std::vector<double>>();  // grows, see room()
   std::unique_ptr<double[]> sums = std::make_unique<double[]>(kMaxChunks * kMaxSinks);
 
+  // `count` numbers for the work on columns, valid until the next call; allocates only when it grows.
+  double* room(std::size_t count) const {
+    if (columns->size() < count) columns->resize(count);
+    return columns->data();
+  }
   PartialStats& partial(std::size_t chunk, std::size_t sink) const {
     return partials[chunk * kMaxSinks + sink];
   }

@@ -1,6 +1,7 @@
 // Column sums (bias gradients), the alive mask, and softmax cross-entropy.
 #include <cmath>
 
+#include "columns.h"
 #include "functions.h"
 #include "storage.h"
 #include "vector_math.h"
@@ -20,16 +21,24 @@ void for_each_column_block(const Context& context, std::size_t rows, std::size_t
 }
 
 template <class S>
-void column_sum_block(const ColumnSum& a, std::size_t first, std::size_t width) {
+void column_sums(const Context& context, const ColumnSum& a) {
   using T = Arithmetic<S>;
-  double sum[kColumnBlock] = {};
-  for (std::size_t r = 0; r < a.rows; ++r) {
-    const S* x = static_cast<const S*>(a.x) + r * a.columns + first;
-    for (std::size_t c = 0; c < width; ++c) sum[c] += static_cast<double>(widen(x[c]));
-  }
-  T* y = static_cast<T*>(a.y) + first;
-  for (std::size_t c = 0; c < width; ++c)
-    y[c] = static_cast<T>(a.mode == GradMode::accumulate ? static_cast<double>(y[c]) + sum[c] : sum[c]);
+  const Columns m(a.rows, a.columns);
+  double* room = context.room(m.tasks() * (sizeof(LanePair) / sizeof(double)) + a.columns);
+  auto* partials = reinterpret_cast<LanePair*>(room);
+  double* sums = room + m.tasks() * (sizeof(LanePair) / sizeof(double));
+  const S* x = static_cast<const S*>(a.x);
+  for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+    LanePair s;
+    for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
+      for (std::size_t l = 0; l < lanes; ++l) s.a[l] += static_cast<double>(widen(x[offset + l]));
+    });
+    partials[block * m.chunks + chunk] = s;
+  });
+  for (std::size_t j = 0; j < m.blocks; ++j) fold(m, partials, j, sums, nullptr);
+  T* y = static_cast<T*>(a.y);
+  for (std::size_t c = 0; c < a.columns; ++c)
+    y[c] = static_cast<T>(a.mode == GradMode::accumulate ? static_cast<double>(y[c]) + sums[c] : sums[c]);
 }
 
 template <class S>
@@ -141,12 +150,8 @@ void softmax_rows(const Context& context, const SoftmaxCrossEntropy& a) {
 }  // namespace
 
 void column_sum(const Context& context, const ColumnSum& a) {
-  if (a.rows == 0 || a.mode == GradMode::none) return;
-  visit_stored(a.dtype, [&]<class S>() {
-    for_each_column_block(context, a.rows, a.columns, [&](std::size_t first, std::size_t width) {
-      column_sum_block<S>(a, first, width);
-    });
-  });
+  if (a.rows == 0 || a.columns == 0 || a.mode == GradMode::none) return;
+  visit_stored(a.dtype, [&]<class S>() { column_sums<S>(context, a); });
 }
 
 void mark_alive(const Context& context, const MarkAlive& a) {

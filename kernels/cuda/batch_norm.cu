@@ -1,3 +1,4 @@
+#include "gradflow/kernels/error.h"
 #include "kernels/cuda/batch_norm.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
@@ -11,6 +12,27 @@ float* out(void* p) { return static_cast<float*>(p); }
 constexpr std::size_t kRowsPerThread = 16;  // of a reduction
 constexpr std::size_t kRowsPerWalk = 4;
 
+// How a launch is laid out: one channel a thread, or a pack of them.
+struct Layout {
+  bool packs;
+  std::size_t columns;  // channels, or packs of them
+  BlockGrid reduce, walk;
+};
+
+Layout layout_of(const Queue& queue, std::size_t rows, std::size_t channels, bool aligned) {
+  Layout l{};
+  l.packs = aligned && channels % kChannelPack == 0;
+  l.columns = l.packs ? channels / kChannelPack : channels;
+  l.reduce =
+      matrix_grid(queue, rows, l.columns, l.packs ? kPackTileColumns : kReduceTileColumns, kRowsPerThread);
+  l.walk = matrix_grid(queue, rows, l.columns, kBlockThreads, kRowsPerWalk);
+  return l;
+}
+
+// Both forms of a kernel have the same parameters.
+#define GRADFLOW_EITHER(layout, name) \
+  ((layout).packs ? GRADFLOW_KERNEL(name##_packs_f32) : GRADFLOW_KERNEL(name##_f32))
+
 // What a training pass computes for each channel; parts the caller does not keep go to the workspace.
 struct Moments {
   float* mean;
@@ -18,47 +40,57 @@ struct Moments {
   float* inv_std;
 };
 
-Moments compute_moments(Queue& queue, const BatchNormForward& a) {
+Moments compute_moments(Queue& queue, const Layout& layout, const BatchNormForward& a) {
   auto* work = static_cast<float*>(queue.workspace(3 * a.channels * sizeof(float)));
   const Moments m{a.mean != nullptr ? out(a.mean) : work, work + a.channels,
                   a.inv_std != nullptr ? out(a.inv_std) : work + 2 * a.channels};
-  const BlockGrid grid = matrix_grid(queue, a.rows, a.channels, kReduceTileColumns, kRowsPerThread);
   const RunningStatistics running{out(a.running_mean), out(a.running_variance), a.momentum};
-  launch(queue, GRADFLOW_KERNEL(batch_norm_mean_f32), grid, in(a.x), m.mean, a.rows, a.channels, running,
-         queue.scratch);
-  launch(queue, GRADFLOW_KERNEL(batch_norm_variance_f32), grid, in(a.x), m.mean, m.mean_low, m.inv_std,
-         a.rows, a.channels, a.epsilon, running, queue.scratch);
+  launch(queue, GRADFLOW_EITHER(layout, batch_norm_mean), layout.reduce, in(a.x), m.mean, a.rows, a.channels,
+         running, queue.scratch);
+  launch(queue, GRADFLOW_EITHER(layout, batch_norm_variance), layout.reduce, in(a.x), m.mean, m.mean_low,
+         m.inv_std, a.rows, a.channels, a.epsilon, running, queue.scratch);
   return m;
+}
+
+void require_output_op(PointwiseId op) {
+  if (info_of(op).saves != Saves::y)
+    throw InternalError("batch norm cannot end in an operation that saves its input");
 }
 
 }  // namespace
 
 void batch_norm_forward(Queue& queue, const BatchNormForward& a) {
   require_supported(a.dtype, "batch_norm_forward");
+  require_output_op(a.op);
   if (a.rows == 0 || a.channels == 0) return;
+  const Layout layout = layout_of(queue, a.rows, a.channels, all_aligned16(a.x, a.y, a.skip));
   Moments m{out(a.running_mean), nullptr, nullptr};
-  if (a.training) m = compute_moments(queue, a);
-  launch(queue, GRADFLOW_KERNEL(batch_norm_apply_f32),
-         matrix_grid(queue, a.rows, a.channels, kBlockThreads, kRowsPerWalk), in(a.x), out(a.y), in(a.scale),
+  if (a.training) m = compute_moments(queue, layout, a);
+  launch(queue, GRADFLOW_EITHER(layout, batch_norm_apply), layout.walk, in(a.x), out(a.y), in(a.scale),
          in(a.shift), m.mean, m.mean_low, m.inv_std, in(a.training ? nullptr : a.running_variance), a.epsilon,
-         a.rows, a.channels);
+         a.rows, a.channels, BatchNormTail{a.op, in(a.skip), a.gates, a.branch_scale});
 }
 
 void batch_norm_backward(Queue& queue, const BatchNormBackward& a) {
   require_supported(a.dtype, "batch_norm_backward");
+  require_output_op(a.op);
+  const GradMode skip_mode = a.has_skip ? a.skip_mode : GradMode::none;
   const bool parameters = a.parameter_mode != GradMode::none;
-  const bool input = a.dx_mode != GradMode::none;
-  if (a.rows == 0 || a.channels == 0 || (!parameters && !input)) return;
+  const bool outputs = a.dx_mode != GradMode::none || skip_mode != GradMode::none;
+  if (a.rows == 0 || a.channels == 0 || (!parameters && !outputs)) return;
+  const bool acts = a.op != PointwiseId::identity;
+  const BatchNormTailBackward tail{
+      a.op,     acts ? in(a.y) : nullptr, a.has_skip ? a.gates : nullptr, a.branch_scale, out(a.dskip),
+      skip_mode};
+  const Layout layout = layout_of(queue, a.rows, a.channels, all_aligned16(a.x, a.dy, a.dx, tail.y, a.dskip));
   auto* means = static_cast<float*>(queue.workspace(2 * a.channels * sizeof(float)));
-  launch(queue, GRADFLOW_KERNEL(batch_norm_backward_sums_f32),
-         matrix_grid(queue, a.rows, a.channels, kReduceTileColumns, kRowsPerThread), in(a.x), in(a.dy),
+  launch(queue, GRADFLOW_EITHER(layout, batch_norm_backward_sums), layout.reduce, in(a.x), in(a.dy),
          in(a.mean), in(a.inv_std), parameters ? out(a.dscale) : nullptr,
-         parameters ? out(a.dshift) : nullptr, a.parameter_mode == GradMode::accumulate, means, a.rows,
-         a.channels, queue.scratch);
-  if (!input) return;
-  launch(queue, GRADFLOW_KERNEL(batch_norm_backward_apply_f32),
-         matrix_grid(queue, a.rows, a.channels, kBlockThreads, kRowsPerWalk), in(a.x), in(a.dy), in(a.scale),
-         in(a.mean), in(a.inv_std), means, out(a.dx), a.dx_mode == GradMode::accumulate, a.rows, a.channels);
+         parameters ? out(a.dshift) : nullptr, a.parameter_mode == GradMode::accumulate, means,
+         1.0 / static_cast<double>(a.rows), a.rows, a.channels, tail, queue.scratch);
+  if (!outputs) return;
+  launch(queue, GRADFLOW_EITHER(layout, batch_norm_backward_apply), layout.walk, in(a.x), in(a.dy),
+         in(a.scale), in(a.mean), in(a.inv_std), means, out(a.dx), a.dx_mode, a.rows, a.channels, tail);
 }
 
 }  // namespace gradflow::kernels::cuda

@@ -1,13 +1,22 @@
-// Batch normalization over the last dimension of x[rows, channels].
+// Batch normalization over the last dimension of x[rows, channels], with what may follow it: an activation,
+// or a residual addition and an activation.
 //
 // Forward in training: batch_norm_mean_f32, batch_norm_variance_f32, batch_norm_apply_f32 (16 bytes an
-// element); in evaluation the last alone. Backward: batch_norm_backward_sums_f32, then
-// batch_norm_backward_apply_f32 (20 bytes an element, 24 when it accumulates).
+// element, 4 more with a skip); in evaluation the last alone. Backward: batch_norm_backward_sums_f32, then
+// batch_norm_backward_apply_f32 (20 bytes an element, 8 more with an activation, 4 or 8 with a skip).
+//
+// Kernels named *_packs_* read and write 16 bytes at a time: a thread keeps four neighboring channels. They
+// need channels in multiples of four and aligned pointers; the others take anything.
 #pragma once
 
+#include "gradflow/kernels/backend.h"
 #include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/stream.cuh"
 
 namespace gradflow::kernels::cuda {
+
+inline constexpr int kChannelPack = kPackOf<float>;
+inline constexpr unsigned kPackTileColumns = kReduceTileColumns / kChannelPack;  // packs in a 128-byte line
 
 struct RunningStatistics {
   float* mean;  // null: none are kept
@@ -15,23 +24,63 @@ struct RunningStatistics {
   double momentum;
 };
 
+// What follows the normalization; op is uniform over the launch, so its branch costs nothing beside memory.
+struct BatchNormTail {
+  PointwiseId op;
+  const float* skip;   // null: no addition
+  const Gates* gates;  // with skip
+  double branch_scale;
+};
+
+struct BatchNormTailBackward {
+  PointwiseId op;
+  const float* y;      // null for identity
+  const Gates* gates;  // null: no addition
+  double branch_scale;
+  float* dskip;
+  GradMode skip_mode;
+};
+
 __device__ inline float average_into(float old, double value, double momentum) {
   return static_cast<float>(fma(momentum, value, (1.0 - momentum) * static_cast<double>(old)));
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    batch_norm_mean_f32(const float* x, float* mean, std::size_t rows, std::size_t channels,
-                        RunningStatistics running, ReductionScratch scratch) {
-  reduce_columns<1>(
-      rows, channels, scratch,
-      [=](std::size_t row, std::size_t channel, ColumnSums<1>& sums) {
-        sums.of[0] += x[row * channels + channel];
+// Ops that save their output: the only ones a launcher lets pass.
+__device__ inline float tail_forward(PointwiseId op, float n) {
+#define GRADFLOW_CASE(Op, name) \
+  if (ops::Op::saves == Saves::y && op == ops::Op::id) return ops::Op::forward<Math>(n);
+  GRADFLOW_POINTWISE_OPS(GRADFLOW_CASE)
+#undef GRADFLOW_CASE
+  return n;
+}
+__device__ inline float tail_backward(PointwiseId op, float y, float dy) {
+#define GRADFLOW_CASE(Op, name) \
+  if (ops::Op::saves == Saves::y && op == ops::Op::id) return ops::Op::backward<Math>(y, dy);
+  GRADFLOW_POINTWISE_OPS(GRADFLOW_CASE)
+#undef GRADFLOW_CASE
+  return dy;
+}
+
+// Sums of W neighboring columns: sum s of column w is at of[s * W + w].
+template <int W>
+__device__ inline void batch_norm_mean(const float* x, float* mean, std::size_t rows, std::size_t channels,
+                                       const RunningStatistics& running, const ReductionScratch& scratch) {
+  reduce_columns<W, kReduceTileColumns / W>(
+      rows, channels / W, scratch,
+      [=](std::size_t row, std::size_t pack, ColumnSums<W>& sums) {
+        const Pack<W> v = load_pack<W>(x + row * channels + W * pack);
+#pragma unroll
+        for (int w = 0; w < W; ++w) sums.of[w] += static_cast<double>(v.v[w]);
       },
-      [=](std::size_t channel, const ColumnSums<1>& sums) {
-        const double batch_mean = sums.of[0] / static_cast<double>(rows);
-        mean[channel] = static_cast<float>(batch_mean);
-        if (running.mean != nullptr) {
-          running.mean[channel] = average_into(running.mean[channel], batch_mean, running.momentum);
+      [=](std::size_t pack, const ColumnSums<W>& sums) {
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const std::size_t channel = W * pack + w;
+          const double batch_mean = sums.of[w] / static_cast<double>(rows);
+          mean[channel] = static_cast<float>(batch_mean);
+          if (running.mean != nullptr) {
+            running.mean[channel] = average_into(running.mean[channel], batch_mean, running.momentum);
+          }
         }
       });
 }
@@ -39,105 +88,229 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
 // `mean` is the true mean rounded to f32. The mean of (x - mean) is what that rounding left over (mean_low),
 // and its square is taken off the variance: the corrected two-pass algorithm (Chan, Golub, LeVeque,
 // "Algorithms for computing the sample variance", 1983, eq. 1.7).
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    batch_norm_variance_f32(const float* x, const float* mean, float* mean_low, float* inv_std,
-                            std::size_t rows, std::size_t channels, double epsilon, RunningStatistics running,
-                            ReductionScratch scratch) {
-  reduce_columns<2>(
-      rows, channels, scratch,
-      [=](std::size_t row, std::size_t channel, ColumnSums<2>& sums) {
-        const double d =
-            static_cast<double>(x[row * channels + channel]) - static_cast<double>(mean[channel]);
-        sums.of[0] += d;
-        sums.of[1] = fma(d, d, sums.of[1]);
+template <int W>
+__device__ inline void batch_norm_variance(const float* x, const float* mean, float* mean_low, float* inv_std,
+                                           std::size_t rows, std::size_t channels, double epsilon,
+                                           const RunningStatistics& running,
+                                           const ReductionScratch& scratch) {
+  reduce_columns<2 * W, kReduceTileColumns / W>(
+      rows, channels / W, scratch,
+      [=](std::size_t row, std::size_t pack, ColumnSums<2 * W>& sums) {
+        const Pack<W> v = load_pack<W>(x + row * channels + W * pack);
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const double d = static_cast<double>(v.v[w]) - static_cast<double>(mean[W * pack + w]);
+          sums.of[w] += d;
+          sums.of[W + w] = fma(d, d, sums.of[W + w]);
+        }
       },
-      [=](std::size_t channel, const ColumnSums<2>& sums) {
+      [=](std::size_t pack, const ColumnSums<2 * W>& sums) {
         const auto n = static_cast<double>(rows);
-        double squares = sums.of[1] - sums.of[0] * sums.of[0] / n;
-        if (squares < 0.0) squares = 0.0;  // rounding; NaN stays
-        mean_low[channel] = static_cast<float>(sums.of[0] / n);
-        inv_std[channel] = static_cast<float>(1.0 / sqrt(squares / n + epsilon));
-        if (running.variance != nullptr) {
-          const double unbiased = squares / (rows > 1 ? n - 1.0 : 1.0);
-          running.variance[channel] = average_into(running.variance[channel], unbiased, running.momentum);
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const std::size_t channel = W * pack + w;
+          const double sum = sums.of[w];
+          double squares = sums.of[W + w] - sum * sum / n;
+          if (squares < 0.0) squares = 0.0;  // rounding; NaN stays
+          mean_low[channel] = static_cast<float>(sum / n);
+          inv_std[channel] = static_cast<float>(1.0 / sqrt(squares / n + epsilon));
+          if (running.variance != nullptr) {
+            const double unbiased = squares / (rows > 1 ? n - 1.0 : 1.0);
+            running.variance[channel] = average_into(running.variance[channel], unbiased, running.momentum);
+          }
         }
       });
 }
 
+template <int W>
 struct ChannelScale {
-  float mean, mean_low, factor, shift;
+  Pack<W> mean, mean_low, factor, shift;
 };
 
-// y = ((x - mean) - mean_low) * (inv_std * scale) + shift, so a mean far from 0 costs no digits. Null
+// n = ((x - mean) - mean_low) * (inv_std * scale) + shift, so a mean far from 0 costs no digits. Null
 // mean_low is 0; without inv_std it follows from `variance`.
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    batch_norm_apply_f32(const float* x, float* y, const float* scale, const float* shift, const float* mean,
-                         const float* mean_low, const float* inv_std, const float* variance, double epsilon,
-                         std::size_t rows, std::size_t channels) {
+template <int W>
+__device__ inline void batch_norm_apply(const float* x, float* y, const float* scale, const float* shift,
+                                        const float* mean, const float* mean_low, const float* inv_std,
+                                        const float* variance, double epsilon, std::size_t rows,
+                                        std::size_t channels, const BatchNormTail& tail) {
+  const bool adds = tail.skip != nullptr;
+  const float skip_factor = adds ? tail.gates->forward_skip : 1.0f;
+  const float branch_factor =
+      adds ? static_cast<float>(static_cast<double>(tail.gates->forward_branch) * tail.branch_scale) : 1.0f;
   walk_columns(
-      rows, channels,
-      [=](std::size_t c) {
-        const float inverse =
-            inv_std != nullptr ? inv_std[c]
-                               : static_cast<float>(1.0 / sqrt(static_cast<double>(variance[c]) + epsilon));
-        return ChannelScale{mean[c], mean_low != nullptr ? mean_low[c] : 0.0f,
-                            scale != nullptr ? inverse * scale[c] : inverse,
-                            shift != nullptr ? shift[c] : 0.0f};
+      rows, channels / W,
+      [=](std::size_t pack) {
+        ChannelScale<W> s;
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const std::size_t c = W * pack + w;
+          const float inverse =
+              inv_std != nullptr ? inv_std[c]
+                                 : static_cast<float>(1.0 / sqrt(static_cast<double>(variance[c]) + epsilon));
+          s.mean.v[w] = mean[c];
+          s.mean_low.v[w] = mean_low != nullptr ? mean_low[c] : 0.0f;
+          s.factor.v[w] = scale != nullptr ? inverse * scale[c] : inverse;
+          s.shift.v[w] = shift != nullptr ? shift[c] : 0.0f;
+        }
+        return s;
       },
-      [=](std::size_t row, std::size_t c, const ChannelScale& s) {
-        const std::size_t i = row * channels + c;
-        y[i] = fmaf((x[i] - s.mean) - s.mean_low, s.factor, s.shift);
+      [=](std::size_t row, std::size_t pack, const ChannelScale<W>& s) {
+        const std::size_t i = row * channels + W * pack;
+        Pack<W> v = load_pack<W>(x + i), before;
+        if (adds) before = load_pack<W>(tail.skip + i);
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          float n = fmaf((v.v[w] - s.mean.v[w]) - s.mean_low.v[w], s.factor.v[w], s.shift.v[w]);
+          if (adds) n = fmaf(skip_factor, before.v[w], branch_factor * n);
+          v.v[w] = tail_forward(tail.op, n);
+        }
+        store_pack(y + i, v);
       });
 }
 
-// dshift = sum dy, dscale = sum dy * xhat with xhat = (x - mean) * inv_std. `means` receives both divided
-// by the number of rows: [2, channels].
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    batch_norm_backward_sums_f32(const float* x, const float* dy, const float* mean, const float* inv_std,
-                                 float* dscale, float* dshift, bool accumulate, float* means,
-                                 std::size_t rows, std::size_t channels, ReductionScratch scratch) {
-  reduce_columns<2>(
-      rows, channels, scratch,
-      [=](std::size_t row, std::size_t channel, ColumnSums<2>& sums) {
-        const std::size_t i = row * channels + channel;
-        const float xhat = (x[i] - mean[channel]) * inv_std[channel];
-        sums.of[0] += dy[i];
-        sums.of[1] = fma(static_cast<double>(dy[i]), static_cast<double>(xhat), sums.of[1]);
+// With g the gradient at the normalized output: dshift = sum g, dscale = sum g * xhat with
+// xhat = (x - mean) * inv_std. `means` receives both times `share`, one over the number of rows: [2,
+// channels].
+template <int W>
+__device__ inline void batch_norm_backward_sums(const float* x, const float* dy, const float* mean,
+                                                const float* inv_std, float* dscale, float* dshift,
+                                                bool accumulate, float* means, double share, std::size_t rows,
+                                                std::size_t channels, const BatchNormTailBackward& tail,
+                                                const ReductionScratch& scratch) {
+  const float branch_factor =
+      tail.gates != nullptr
+          ? static_cast<float>(static_cast<double>(tail.gates->backward_branch) * tail.branch_scale)
+          : 1.0f;
+  reduce_columns<2 * W, kReduceTileColumns / W>(
+      rows, channels / W, scratch,
+      [=](std::size_t row, std::size_t pack, ColumnSums<2 * W>& sums) {
+        const std::size_t i = row * channels + W * pack;
+        const Pack<W> v = load_pack<W>(x + i);
+        Pack<W> g = load_pack<W>(dy + i), out;
+        if (tail.y != nullptr) out = load_pack<W>(tail.y + i);
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          float d = tail.y != nullptr ? tail_backward(tail.op, out.v[w], g.v[w]) : g.v[w];
+          if (tail.gates != nullptr) d = branch_factor * d;
+          const float xhat = (v.v[w] - mean[W * pack + w]) * inv_std[W * pack + w];
+          sums.of[w] += static_cast<double>(d);
+          sums.of[W + w] = fma(static_cast<double>(d), static_cast<double>(xhat), sums.of[W + w]);
+        }
       },
-      [=](std::size_t channel, const ColumnSums<2>& sums) {
-        const auto n = static_cast<double>(rows);
-        means[channel] = static_cast<float>(sums.of[0] / n);
-        means[channels + channel] = static_cast<float>(sums.of[1] / n);
-        const auto write = [=](float* to, double total) {
-          if (to == nullptr) return;
-          to[channel] = static_cast<float>(accumulate ? static_cast<double>(to[channel]) + total : total);
-        };
-        write(dshift, sums.of[0]);
-        write(dscale, sums.of[1]);
+      [=](std::size_t pack, const ColumnSums<2 * W>& sums) {
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const std::size_t channel = W * pack + w;
+          means[channel] = static_cast<float>(sums.of[w] * share);
+          means[channels + channel] = static_cast<float>(sums.of[W + w] * share);
+          const auto write = [=](float* to, double total) {
+            if (to == nullptr) return;
+            to[channel] = static_cast<float>(accumulate ? static_cast<double>(to[channel]) + total : total);
+          };
+          write(dshift, sums.of[w]);
+          write(dscale, sums.of[W + w]);
+        }
       });
 }
 
+template <int W>
 struct ChannelGradient {
-  float mean, inv_std, factor, mean_dy, mean_dy_xhat;
+  Pack<W> mean, inv_std, factor, mean_g, mean_g_xhat;
 };
 
-// dx (=|+=) scale * inv_std * (dy - mean(dy) - xhat * mean(dy * xhat))
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    batch_norm_backward_apply_f32(const float* x, const float* dy, const float* scale, const float* mean,
-                                  const float* inv_std, const float* means, float* dx, bool accumulate,
-                                  std::size_t rows, std::size_t channels) {
+// dx (=|+=) scale * inv_std * (g - mean(g) - xhat * mean(g * xhat)), and dskip beside it.
+template <int W>
+__device__ inline void batch_norm_backward_apply(const float* x, const float* dy, const float* scale,
+                                                 const float* mean, const float* inv_std, const float* means,
+                                                 float* dx, GradMode mode, std::size_t rows,
+                                                 std::size_t channels, const BatchNormTailBackward& tail) {
+  const bool adds = tail.gates != nullptr;
+  const float skip_factor = adds ? tail.gates->backward_skip : 1.0f;
+  const float branch_factor =
+      adds ? static_cast<float>(static_cast<double>(tail.gates->backward_branch) * tail.branch_scale) : 1.0f;
   walk_columns(
-      rows, channels,
-      [=](std::size_t c) {
-        return ChannelGradient{mean[c], inv_std[c], scale != nullptr ? inv_std[c] * scale[c] : inv_std[c],
-                               means[c], means[channels + c]};
+      rows, channels / W,
+      [=](std::size_t pack) {
+        ChannelGradient<W> g;
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const std::size_t c = W * pack + w;
+          g.mean.v[w] = mean[c];
+          g.inv_std.v[w] = inv_std[c];
+          g.factor.v[w] = scale != nullptr ? inv_std[c] * scale[c] : inv_std[c];
+          g.mean_g.v[w] = means[c];
+          g.mean_g_xhat.v[w] = means[channels + c];
+        }
+        return g;
       },
-      [=](std::size_t row, std::size_t c, const ChannelGradient& g) {
-        const std::size_t i = row * channels + c;
-        const float xhat = (x[i] - g.mean) * g.inv_std;
-        const float d = g.factor * fmaf(-xhat, g.mean_dy_xhat, dy[i] - g.mean_dy);
-        dx[i] = accumulate ? dx[i] + d : d;
+      [=](std::size_t row, std::size_t pack, const ChannelGradient<W>& g) {
+        const std::size_t i = row * channels + W * pack;
+        const Pack<W> v = load_pack<W>(x + i);
+        Pack<W> d = load_pack<W>(dy + i);
+        if (tail.y != nullptr) {
+          const Pack<W> out = load_pack<W>(tail.y + i);
+#pragma unroll
+          for (int w = 0; w < W; ++w) d.v[w] = tail_backward(tail.op, out.v[w], d.v[w]);
+        }
+        if (adds && tail.skip_mode != GradMode::none) {
+          Pack<W> s;
+          if (tail.skip_mode == GradMode::accumulate) s = load_pack<W>(tail.dskip + i);
+#pragma unroll
+          for (int w = 0; w < W; ++w) {
+            s.v[w] = tail.skip_mode == GradMode::accumulate ? fmaf(skip_factor, d.v[w], s.v[w])
+                                                            : skip_factor * d.v[w];
+          }
+          store_pack(tail.dskip + i, s);
+        }
+        if (mode == GradMode::none) return;
+        Pack<W> old;
+        if (mode == GradMode::accumulate) old = load_pack<W>(dx + i);
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const float at_n = adds ? branch_factor * d.v[w] : d.v[w];
+          const float xhat = (v.v[w] - g.mean.v[w]) * g.inv_std.v[w];
+          const float value = g.factor.v[w] * fmaf(-xhat, g.mean_g_xhat.v[w], at_n - g.mean_g.v[w]);
+          d.v[w] = mode == GradMode::accumulate ? old.v[w] + value : value;
+        }
+        store_pack(dx + i, d);
       });
 }
+
+#define GRADFLOW_BATCH_NORM_KERNELS(infix, W)                                                               \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                               \
+      batch_norm_mean_##infix##f32(const float* x, float* mean, std::size_t rows, std::size_t channels,     \
+                                   RunningStatistics running, ReductionScratch scratch) {                   \
+    batch_norm_mean<W>(x, mean, rows, channels, running, scratch);                                          \
+  }                                                                                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_variance_##infix##f32(             \
+      const float* x, const float* mean, float* mean_low, float* inv_std, std::size_t rows,                 \
+      std::size_t channels, double epsilon, RunningStatistics running, ReductionScratch scratch) {          \
+    batch_norm_variance<W>(x, mean, mean_low, inv_std, rows, channels, epsilon, running, scratch);          \
+  }                                                                                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_apply_##infix##f32(                \
+      const float* x, float* y, const float* scale, const float* shift, const float* mean,                  \
+      const float* mean_low, const float* inv_std, const float* variance, double epsilon, std::size_t rows, \
+      std::size_t channels, BatchNormTail tail) {                                                           \
+    batch_norm_apply<W>(x, y, scale, shift, mean, mean_low, inv_std, variance, epsilon, rows, channels,     \
+                        tail);                                                                              \
+  }                                                                                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_sums_##infix##f32(        \
+      const float* x, const float* dy, const float* mean, const float* inv_std, float* dscale,              \
+      float* dshift, bool accumulate, float* means, double share, std::size_t rows, std::size_t channels,   \
+      BatchNormTailBackward tail, ReductionScratch scratch) {                                               \
+    batch_norm_backward_sums<W>(x, dy, mean, inv_std, dscale, dshift, accumulate, means, share, rows,       \
+                                channels, tail, scratch);                                                   \
+  }                                                                                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_apply_##infix##f32(       \
+      const float* x, const float* dy, const float* scale, const float* mean, const float* inv_std,         \
+      const float* means, float* dx, GradMode mode, std::size_t rows, std::size_t channels,                 \
+      BatchNormTailBackward tail) {                                                                         \
+    batch_norm_backward_apply<W>(x, dy, scale, mean, inv_std, means, dx, mode, rows, channels, tail);       \
+  }
+
+GRADFLOW_BATCH_NORM_KERNELS(, 1)
+GRADFLOW_BATCH_NORM_KERNELS(packs_, kChannelPack)
+#undef GRADFLOW_BATCH_NORM_KERNELS
 
 }  // namespace gradflow::kernels::cuda

@@ -88,6 +88,13 @@ std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& laun
   return cuda::record(queue_, launches);
 }
 
+std::shared_ptr<Convolution> CudaBackend::prepare_convolution(const ConvolutionDesc& desc) {
+  require_supported(desc.dtype, "convolution");
+  require_convolution(desc);
+  if (!convolutions_) convolutions_ = open_convolution_library(queue_);
+  return convolutions_->prepare(desc);
+}
+
 std::shared_ptr<Matmul> CudaBackend::prepare_matmul(const MatmulDesc& desc) { return products_->prepare(desc); }
 
 }  // namespace gradflow::kernels::cuda

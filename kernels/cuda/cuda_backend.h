@@ -1,6 +1,7 @@
 // The CUDA backend: one device, one stream. See gradflow/kernels/backend.h for what each call promises.
 #pragma once
 
+#include "kernels/cuda/convolution.h"
 #include "kernels/cuda/device_queue.h"
 #include "kernels/cuda/kernel_backend.h"
 #include "kernels/cuda/matmul.h"
@@ -33,6 +34,7 @@ class CudaBackend final : public KernelBackend {
   void profile_stop() override { cuda::profile_stop(queue_); }
   std::unique_ptr<Timer> make_timer() override { return cuda::make_timer(queue_); }
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
+  std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc& desc) override;
 
  protected:
   Queue& queue() noexcept override { return queue_; }
@@ -40,6 +42,7 @@ class CudaBackend final : public KernelBackend {
  private:
   DeviceQueue queue_;
   std::unique_ptr<MatmulLibrary> products_;
+  std::unique_ptr<ConvolutionLibrary> convolutions_;  // null before the first
   DeviceInfo info_;
   Ranges ranges_;
 };

@@ -26,6 +26,12 @@ class KernelBackend : public Backend {
   void residual_backward(const ResidualBackward& a) override { cuda::residual_backward(queue(), a); }
   void batch_norm_forward(const BatchNormForward& a) override { cuda::batch_norm_forward(queue(), a); }
   void batch_norm_backward(const BatchNormBackward& a) override { cuda::batch_norm_backward(queue(), a); }
+  void max_pool_forward(const MaxPoolForward& a) override { cuda::max_pool_forward(queue(), a); }
+  void max_pool_backward(const MaxPoolBackward& a) override { cuda::max_pool_backward(queue(), a); }
+  void average_pool_forward(const AveragePoolForward& a) override { cuda::average_pool_forward(queue(), a); }
+  void average_pool_backward(const AveragePoolBackward& a) override { cuda::average_pool_backward(queue(), a); }
+  void shortcut_forward(const ShortcutForward& a) override { cuda::shortcut_forward(queue(), a); }
+  void shortcut_backward(const ShortcutBackward& a) override { cuda::shortcut_backward(queue(), a); }
   void column_sum(const ColumnSum& a) override { cuda::column_sum(queue(), a); }
   void softmax_cross_entropy(const SoftmaxCrossEntropy& a) override { cuda::softmax_cross_entropy(queue(), a); }
   void stats(const StatsOf& a) override { cuda::stats(queue(), a); }

@@ -65,6 +65,8 @@ class SimtBackend : public KernelBackend {
   void profile_stop() override {}
   std::unique_ptr<Timer> make_timer() override { return std::make_unique<HostTimer>(); }
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
+  // cuDNN cannot be emulated, and no test of a kernel needs a convolution.
+  std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc&) override { std::abort(); }
 
   const SimtQueue& simt_queue() const noexcept { return queue_; }
 

@@ -29,7 +29,8 @@ class Cases {
 
   void pointwise();
   void residual();
-  void batch_norm();
+  void batch_norm(bool packs);
+  void pooling();
   void matrices();
   void loss();
   void probes();
@@ -141,12 +142,16 @@ void Cases::residual() {
   }
 }
 
-// A channel's mean must be known before its elements can be normalized, so x is read twice at least.
-void Cases::batch_norm() {
+// A channel's mean must be known before its elements can be normalized, so x is read twice at least. Channels
+// in fours are moved in packs.
+void Cases::batch_norm(bool packs) {
   const DType t = t_;
-  const auto work = [t, b = bytes_](std::size_t arrays, double reads, double writes) {
+  const char* variant = packs ? "" : "odd";
+  const auto kernel = [&](const std::string& stem) { return named(stem + (packs ? "_packs" : "")); };
+  const auto work = [t, b = bytes_, packs](std::size_t arrays, double reads, double writes) {
     return [=](std::size_t size) {
-      Work w = matrix(size, kColumns);
+      Work w = matrix(size, packs ? kColumns : kColumns - 1);
+      if (packs) w = matrix(std::max<std::size_t>(size, 4), std::max<std::size_t>(w.columns / 4 * 4, 4));
       const auto n = static_cast<double>(elements(w));
       w.operands.assign(arrays, numbers(t, elements(w)));
       for (int i = 0; i < 4; ++i) w.operands.push_back(numbers(t, w.columns));
@@ -156,10 +161,10 @@ void Cases::batch_norm() {
     };
   };
   for (const bool training : {true, false}) {
-    KernelCase& c = add(training ? "batch_norm_forward" : "batch_norm_apply", "", "batch norm",
+    KernelCase& c = add(training ? "batch_norm_forward" : "batch_norm_apply", variant, "batch norm",
                         "batch_norm_forward", "forward");
-    if (training)
-      c.kernels = {named("batch_norm_mean"), named("batch_norm_variance"), named("batch_norm_apply")};
+    c.kernels = {kernel("batch_norm_mean"), kernel("batch_norm_variance"), kernel("batch_norm_apply")};
+    if (!training) c.kernels = {kernel("batch_norm_apply")};
     c.work = work(2, training ? 2 : 1, 1);
     c.bind = [t, training](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
       return [&b, a = kernels::BatchNormForward{.dtype = t,
@@ -176,8 +181,8 @@ void Cases::batch_norm() {
                                                 .training = training}] { b.batch_norm_forward(a); };
     };
   }
-  KernelCase& c = add("batch_norm_backward", "", "batch norm", "batch_norm_backward", "backward");
-  c.kernels = {named("batch_norm_backward_sums"), named("batch_norm_backward_apply")};
+  KernelCase& c = add("batch_norm_backward", variant, "batch norm", "batch_norm_backward", "backward");
+  c.kernels = {kernel("batch_norm_backward_sums"), kernel("batch_norm_backward_apply")};
   c.work = work(3, 4, 1);
   c.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
     return [&b, a = kernels::BatchNormBackward{.dtype = t,
@@ -192,6 +197,77 @@ void Cases::batch_norm() {
                                                .dscale = p[5],
                                                .dshift = p[6]}] { b.batch_norm_backward(a); };
   };
+}
+
+// Windows of 3x3 with stride 2, as ResNets begin; small images at small sizes.
+void Cases::pooling() {
+  const DType t = t_;
+  const auto window = [](std::size_t size) {
+    kernels::PoolWindow w{.batch = static_cast<std::int64_t>(size), .height = 1, .width = 1, .channels = 1};
+    if (size >= 16384) w = {.batch = w.batch / 16384, .height = 16, .width = 16, .channels = 64};
+    w.kernel_h = w.kernel_w = 3, w.stride_h = w.stride_w = 2, w.pad_h = w.pad_w = 1;
+    return w;
+  };
+  const auto count = [](std::int64_t b, std::int64_t h, std::int64_t w, std::int64_t c) {
+    return static_cast<std::size_t>(b * h * w * c);
+  };
+  const auto shortcut = [window](std::size_t size) {
+    const kernels::PoolWindow w = window(size);
+    return kernels::ShortcutShape{w.batch, w.height, w.width, w.channels, 2 * w.channels, 2};
+  };
+  for (const bool backward : {false, true}) {
+    const char* pass = backward ? "backward" : "forward";
+    const char* part = backward ? "gradient" : "all";
+    for (const bool max : {true, false}) {
+      KernelCase& c = add(std::string(max ? "pool_max_" : "pool_average_") + part, "", "pooling",
+                          max ? (backward ? "max_pool_backward" : "max_pool_forward")
+                              : (backward ? "average_pool_backward" : "average_pool_forward"),
+                          pass);
+      c.work = [=, b = bytes_](std::size_t size) {
+        const kernels::PoolWindow p = window(size);
+        const std::size_t x = count(p.batch, p.height, p.width, p.channels),
+                          y = count(p.batch, p.out_height(), p.out_width(), p.channels);
+        Work w;
+        w.rows = static_cast<std::size_t>(p.batch), w.columns = x / w.rows;
+        w.operands = {numbers(t, x), numbers(t, y), zeros(y * sizeof(std::int32_t))};
+        const double indices = max ? static_cast<double>(y * sizeof(std::int32_t)) : 0.0;
+        const double bx = b * static_cast<double>(x), by = b * static_cast<double>(y);
+        w.read_bytes = backward ? by + indices : bx, w.written_bytes = backward ? bx : by + indices;
+        return w;
+      };
+      c.bind = [=](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+        const kernels::PoolWindow shape = window(elements(w));
+        auto* winners = static_cast<std::int32_t*>(p[2]);
+        if (max && backward)
+          return
+              [&b, a = kernels::MaxPoolBackward{t, shape, winners, p[1], p[0]}] { b.max_pool_backward(a); };
+        if (max)
+          return [&b, a = kernels::MaxPoolForward{t, shape, p[0], p[1], winners}] { b.max_pool_forward(a); };
+        if (backward)
+          return [&b, a = kernels::AveragePoolBackward{t, shape, p[1], p[0]}] { b.average_pool_backward(a); };
+        return [&b, a = kernels::AveragePoolForward{t, shape, p[0], p[1]}] { b.average_pool_forward(a); };
+      };
+    }
+    KernelCase& c = add(std::string("shortcut_") + part, "", "pooling",
+                        backward ? "shortcut_backward" : "shortcut_forward", pass);
+    c.work = [=, b = bytes_](std::size_t size) {
+      const kernels::ShortcutShape s = shortcut(size);
+      const std::size_t x = count(s.batch, s.height, s.width, s.channels),
+                        y = count(s.batch, s.out_height(), s.out_width(), s.outputs);
+      Work w;
+      w.rows = static_cast<std::size_t>(s.batch), w.columns = x / w.rows;
+      w.operands = {numbers(t, x), numbers(t, y)};
+      // Of x every fourth pixel is read; of dy half the channels.
+      const double bx = b * static_cast<double>(x), by = b * static_cast<double>(y);
+      w.read_bytes = by / 2, w.written_bytes = backward ? bx : by;
+      return w;
+    };
+    c.bind = [=](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      const kernels::ShortcutShape s = shortcut(elements(w));
+      if (backward) return [&b, a = kernels::ShortcutBackward{t, s, p[1], p[0]}] { b.shortcut_backward(a); };
+      return [&b, a = kernels::ShortcutForward{t, s, p[0], p[1]}] { b.shortcut_forward(a); };
+    };
+  }
 }
 
 void Cases::matrices() {
@@ -417,7 +493,11 @@ std::vector<KernelCase> kernel_cases(DType dtype) {
   Cases cases(dtype);
   cases.pointwise();
   cases.residual();
-  if (dtype != DType::bf16) cases.batch_norm();
+  if (dtype != DType::bf16) {
+    cases.batch_norm(true);
+    cases.batch_norm(false);
+    cases.pooling();
+  }
   cases.matrices();
   cases.loss();
   cases.probes();

@@ -9,8 +9,8 @@
 //   * Lengths may be 0; then nothing is read or written (statistics stay untouched).
 //   * Work is queued on the backend's one stream in call order; the host backend runs it at once.
 //   * Arguments do not alias unless the comment says "may alias".
-//   * dtype is f32, bf16 or, on the host backend, f64; anything else throws UserError. Batch norm and optimizer
-//     updates know no bf16.
+//   * dtype is f32, bf16 or, on the host backend, f64; anything else throws UserError. Batch norm, convolution,
+//     pooling and optimizer updates know no bf16.
 //   * Storage in dtype, arithmetic in f32 for f32 and bf16, in f64 for f64; never fast-math; denormals stay.
 //     Parameters, their gradients, means and moments of a bf16 call are f32: a bias, the sum of columns.
 //   * A bf16 result is the f32 result of the widened inputs, rounded once, to nearest even; NaN stays NaN.
@@ -70,6 +70,126 @@ class Matmul {
   virtual void run(const void* a, const void* b, const void* bias, void* y, void* workspace) = 0;
 };
 
+// ------------------------------------------------------------------------------------- convolution
+// Cross-correlation, as every framework's "convolution": with i = p*stride_h + r - pad_h and
+// j = q*stride_w + s - pad_w, terms outside the image left out,
+//   y[b,p,q,o] (+)= sum over r, s, c of x[b,i,j, g*C/G + c] * w[o,r,s,c]   (+ bias[o]),  g = o / (O/G).
+// x[batch, height, width, channels C], y[batch, out_height(), out_width(), outputs O], groups G.
+// Weights lie as [O, kernel_h, kernel_w, C/G] (cuDNN's KRSC). PyTorch's [O, C/G, kernel_h, kernel_w] becomes
+// this by permute(0, 2, 3, 1). The batch may be 0.
+struct ConvolutionDesc {
+  DType dtype = DType::f32;
+  std::int64_t batch = 0, height = 0, width = 0, channels = 0;
+  std::int64_t outputs = 0;
+  std::int64_t kernel_h = 1, kernel_w = 1;
+  std::int64_t stride_h = 1, stride_w = 1;
+  std::int64_t pad_h = 0, pad_w = 0;  // zeros on each side
+  std::int64_t groups = 1;            // divides channels and outputs
+  bool bias = false;
+
+  // Of the output; at most 0 where the window does not fit.
+  constexpr std::int64_t out_height() const noexcept { return extent(height, pad_h, kernel_h, stride_h); }
+  constexpr std::int64_t out_width() const noexcept { return extent(width, pad_w, kernel_w, stride_w); }
+  static constexpr std::int64_t extent(std::int64_t in, std::int64_t pad, std::int64_t window,
+                                       std::int64_t stride) noexcept {
+    return in + 2 * pad < window ? 0 : (in + 2 * pad - window) / stride + 1;
+  }
+  bool operator==(const ConvolutionDesc&) const = default;
+};
+
+// InternalError unless all extents make sense together (layers have told the user long before).
+void require_convolution(const ConvolutionDesc& desc);
+
+// A convolution prepared once and run often, forward and both backward passes; stateless between runs, valid
+// while its backend is. `workspace` has at least *_workspace() bytes (null if 0) and belongs to the call.
+// A bias gradient is a ColumnSum of dy.
+class Convolution {
+ public:
+  virtual ~Convolution() = default;
+  virtual std::size_t forward_workspace() const noexcept = 0;
+  virtual std::size_t backward_data_workspace() const noexcept = 0;
+  virtual std::size_t backward_weights_workspace() const noexcept = 0;
+  // bias is null unless the description asked for one.
+  virtual void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) = 0;
+  virtual void backward_data(const void* dy, const void* w, void* dx, GradMode mode, void* workspace) = 0;
+  virtual void backward_weights(const void* x, const void* dy, void* dw, GradMode mode, void* workspace) = 0;
+};
+
+// ----------------------------------------------------------------------------------------- pooling
+// Windows as in a convolution, per channel; x[batch, height, width, channels].
+struct PoolWindow {
+  std::int64_t batch = 0, height = 0, width = 0, channels = 0;
+  std::int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
+  std::int64_t pad_h = 0, pad_w = 0;  // at most half a window, so that no window lies in the padding alone
+
+  constexpr std::int64_t out_height() const noexcept {
+    return ConvolutionDesc::extent(height, pad_h, kernel_h, stride_h);
+  }
+  constexpr std::int64_t out_width() const noexcept {
+    return ConvolutionDesc::extent(width, pad_w, kernel_w, stride_w);
+  }
+};
+
+// y = the largest x of each window; padding never wins. As in PyTorch: of equal ones the first in row-major
+// order wins; a NaN beats everything (the last one, if there are several).
+struct MaxPoolForward {
+  DType dtype = DType::f32;
+  PoolWindow window;
+  const void* x = nullptr;
+  void* y = nullptr;
+  std::int32_t* winners = nullptr;  // i * width + j of each output's winner, as y; null: not wanted
+};
+
+struct MaxPoolBackward {  // dx (=|+=) the sum of dy over the windows that x won
+  DType dtype = DType::f32;
+  PoolWindow window;
+  const std::int32_t* winners = nullptr;
+  const void* dy = nullptr;
+  void* dx = nullptr;
+  GradMode mode = GradMode::overwrite;
+};
+
+// y = sum over the window / (kernel_h * kernel_w): padding counts as zeros, PyTorch's default. With the
+// window as large as the image and no padding this is global average pooling.
+struct AveragePoolForward {
+  DType dtype = DType::f32;
+  PoolWindow window;
+  const void* x = nullptr;
+  void* y = nullptr;
+};
+
+struct AveragePoolBackward {
+  DType dtype = DType::f32;
+  PoolWindow window;
+  const void* dy = nullptr;
+  void* dx = nullptr;
+  GradMode mode = GradMode::overwrite;
+};
+
+// The parameter-free shortcut ("option A") of He et al. 2015: every stride-th pixel, new channels zero.
+//   y[b, i, j, c] = c < channels ? x[b, i*stride, j*stride, c] : 0
+// x[batch, height, width, channels], y[batch, ceil(height/stride), ceil(width/stride), outputs >= channels].
+struct ShortcutShape {
+  std::int64_t batch = 0, height = 0, width = 0, channels = 0, outputs = 0, stride = 1;
+  constexpr std::int64_t out_height() const noexcept { return (height + stride - 1) / stride; }
+  constexpr std::int64_t out_width() const noexcept { return (width + stride - 1) / stride; }
+};
+
+struct ShortcutForward {
+  DType dtype = DType::f32;
+  ShortcutShape shape;
+  const void* x = nullptr;
+  void* y = nullptr;
+};
+
+struct ShortcutBackward {  // dx (=|+=) dy where x was taken, 0 elsewhere
+  DType dtype = DType::f32;
+  ShortcutShape shape;
+  const void* dy = nullptr;
+  void* dx = nullptr;
+  GradMode mode = GradMode::overwrite;
+};
+
 // --------------------------------------------------------------------------------- pointwise layers
 struct PointwiseForward {  // y = op(x); y may alias x
   PointwiseId op{};
@@ -125,8 +245,15 @@ struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (b
 
 // ------------------------------------------------------------------------------ batch normalization
 // Over the last dimension of x[rows, channels]; convolutions pass rows = N*H*W.
-//   y = scale * (x - mean) * inv_std + shift,  inv_std = 1/sqrt(var + epsilon), var biased.
-// Means and variances are accumulated in f64 (host) or compensated; two passes, never E[x^2]-E[x]^2.
+//   n = scale * (x - mean) * inv_std + shift,  inv_std = 1/sqrt(var + epsilon), var biased.
+// Means and variances are accumulated in f64, around a value of the same channel (the first row's, or a mean
+// found before): never E[x^2] - E[x]^2. f64 input takes two passes, f32 input, whose 24 bits leave f64 29 to
+// spare, one.
+//
+// What follows in a network can be part of the same passes, with the same bits as separate launches:
+//   y = op(n)                                                                          if skip is null
+//   y = op(forward_skip * skip + (forward_branch * branch_scale) * n)                   otherwise
+// op is one that saves its output, identity for none; gates and branch_scale as in ResidualForward.
 struct BatchNormForward {
   DType dtype = DType::f32;
   std::size_t rows = 0, channels = 0;
@@ -141,9 +268,15 @@ struct BatchNormForward {
   double momentum = 0.1;             // running = (1 - momentum) * running + momentum * batch
   double epsilon = 1e-5;
   bool training = true;
+  PointwiseId op = PointwiseId::identity;
+  const void* skip = nullptr;        // [rows, channels]; y may alias it
+  const Gates* gates = nullptr;      // with skip
+  double branch_scale = 1;
 };
 
-struct BatchNormBackward {  // training mode: the batch statistics depend on x
+// Training mode: the batch statistics depend on x. With d = op'(y) * dy (dy itself for identity), the gradient
+// at n is d, or with a skip (backward_branch * branch_scale) * d, while dskip (=|+=) backward_skip * d.
+struct BatchNormBackward {
   DType dtype = DType::f32;
   std::size_t rows = 0, channels = 0;
   const void* x = nullptr;
@@ -151,11 +284,18 @@ struct BatchNormBackward {  // training mode: the batch statistics depend on x
   const void* scale = nullptr;
   const void* mean = nullptr;
   const void* inv_std = nullptr;
-  void* dx = nullptr;  // may alias dy with overwrite
+  void* dx = nullptr;  // may alias dy with overwrite, unless dskip does
   GradMode dx_mode = GradMode::overwrite;
   void* dscale = nullptr;  // null if there is no affine part
   void* dshift = nullptr;
   GradMode parameter_mode = GradMode::overwrite;
+  PointwiseId op = PointwiseId::identity;
+  const void* y = nullptr;       // what forward wrote; not read for identity
+  bool has_skip = false;
+  void* dskip = nullptr;         // may alias dy with overwrite, unless dx does
+  GradMode skip_mode = GradMode::none;
+  const Gates* gates = nullptr;  // with has_skip
+  double branch_scale = 1;
 };
 
 // --------------------------------------------------------------------------- reductions and the loss
@@ -352,6 +492,7 @@ class Backend {
 
   // Equal descriptions share one prepared product.
   virtual std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) = 0;
+  virtual std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc& desc) = 0;
   virtual std::unique_ptr<Update> prepare_update(const UpdateDesc& desc,
                                                  std::span<const UpdateSlice> slices) = 0;
 
@@ -361,6 +502,12 @@ class Backend {
   virtual void residual_backward(const ResidualBackward& a) = 0;
   virtual void batch_norm_forward(const BatchNormForward& a) = 0;
   virtual void batch_norm_backward(const BatchNormBackward& a) = 0;
+  virtual void max_pool_forward(const MaxPoolForward& a) = 0;
+  virtual void max_pool_backward(const MaxPoolBackward& a) = 0;
+  virtual void average_pool_forward(const AveragePoolForward& a) = 0;
+  virtual void average_pool_backward(const AveragePoolBackward& a) = 0;
+  virtual void shortcut_forward(const ShortcutForward& a) = 0;
+  virtual void shortcut_backward(const ShortcutBackward& a) = 0;
   virtual void column_sum(const ColumnSum& a) = 0;
   virtual void softmax_cross_entropy(const SoftmaxCrossEntropy& a) = 0;
   virtual void stats(const StatsOf& a) = 0;
@@ -382,7 +529,7 @@ std::unique_ptr<Backend> open_cuda(int ordinal);
 
 // What the CUDA module exports (extern "C"); internal to the loader, listed here because both sides
 // must agree. `error` receives a NUL-terminated reason. Version changes whenever this header does.
-inline constexpr int kBackendInterfaceVersion = 3;
+inline constexpr int kBackendInterfaceVersion = 4;
 using CudaCountFunction = int (*)(int interface_version, char* error, std::size_t error_size);
 using CudaOpenFunction = Backend* (*)(int interface_version, int ordinal, char* error,
                                       std::size_t error_size);

@@ -1,0 +1,196 @@
+// Pooling and the parameter-free shortcut. Tasks are rows of outputs forward and rows of inputs backward, so
+// no two tasks write the same element; inner loops run over channels.
+#include "functions.h"
+
+namespace gradflow::kernels::cpu {
+namespace {
+
+std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// body(image, row, element of the row's first pixel) for all rows of `height` images, `width` pixels wide.
+template <class Body>
+void for_each_row(const Context& context, std::int64_t batch, std::int64_t height, std::int64_t width,
+                  std::int64_t channels, const Body& body) {
+  if (height <= 0 || width <= 0 || channels <= 0) return;
+  for_each_index(context, size(batch * height), size(batch * height * width * channels) >= kSerialCheap,
+                 [&](std::size_t k) {
+                   const std::int64_t row = static_cast<std::int64_t>(k);
+                   body(row / height, row % height, row * width * channels);
+                 });
+}
+
+// The taps [begin, end) of the window at output p that lie inside the image.
+struct Taps {
+  std::int64_t begin, end;
+};
+Taps taps(std::int64_t p, std::int64_t stride, std::int64_t pad, std::int64_t kernel, std::int64_t extent) {
+  const std::int64_t first = p * stride - pad;
+  return {std::max<std::int64_t>(0, first), std::min(extent, first + kernel)};
+}
+
+// The outputs [begin, end) whose windows cover input i.
+Taps windows(std::int64_t i, std::int64_t stride, std::int64_t pad, std::int64_t kernel,
+             std::int64_t outputs) {
+  const std::int64_t from = i + pad - kernel + 1;
+  return {from <= 0 ? 0 : (from + stride - 1) / stride, std::min(outputs, (i + pad) / stride + 1)};
+}
+
+template <class T>
+void max_forward(const Context& context, const MaxPoolForward& a) {
+  const PoolWindow& w = a.window;
+  const std::int64_t out_w = w.out_width(), c = w.channels;
+  for_each_row(context, w.batch, w.out_height(), out_w, c,
+               [&](std::int64_t b, std::int64_t p, std::int64_t at) {
+                 const T* x = static_cast<const T*>(a.x) + b * w.height * w.width * c;
+                 const Taps rows = taps(p, w.stride_h, w.pad_h, w.kernel_h, w.height);
+                 for (std::int64_t q = 0; q < out_w; ++q) {
+                   const Taps columns = taps(q, w.stride_w, w.pad_w, w.kernel_w, w.width);
+                   T* y = static_cast<T*>(a.y) + at + q * c;
+                   std::int32_t* winners = a.winners ? a.winners + at + q * c : nullptr;
+                   for (std::int64_t i = rows.begin; i < rows.end; ++i)
+                     for (std::int64_t j = columns.begin; j < columns.end; ++j) {
+                       const T* from = x + (i * w.width + j) * c;
+                       const bool first = i == rows.begin && j == columns.begin;
+                       const auto here = static_cast<std::int32_t>(i * w.width + j);
+                       for (std::int64_t k = 0; k < c; ++k) {
+                         const bool wins = first || from[k] > y[k] || from[k] != from[k];
+                         if (winners) winners[k] = wins ? here : winners[k];
+                         y[k] = wins ? from[k] : y[k];
+                       }
+                     }
+                 }
+               });
+}
+
+template <class T>
+void max_backward(const Context& context, const MaxPoolBackward& a) {
+  const PoolWindow& w = a.window;
+  const std::int64_t out_h = w.out_height(), out_w = w.out_width(), c = w.channels;
+  for_each_row(context, w.batch, w.height, w.width, c, [&](std::int64_t b, std::int64_t i, std::int64_t at) {
+    const Taps rows = windows(i, w.stride_h, w.pad_h, w.kernel_h, out_h);
+    for (std::int64_t j = 0; j < w.width; ++j) {
+      const Taps columns = windows(j, w.stride_w, w.pad_w, w.kernel_w, out_w);
+      T* dx = static_cast<T*>(a.dx) + at + j * c;
+      if (a.mode == GradMode::overwrite) std::fill_n(dx, c, T(0));
+      for (std::int64_t p = rows.begin; p < rows.end; ++p)
+        for (std::int64_t q = columns.begin; q < columns.end; ++q) {
+          const std::int64_t from = ((b * out_h + p) * out_w + q) * c;
+          const T* dy = static_cast<const T*>(a.dy) + from;
+          const std::int32_t* winners = a.winners + from;
+          const auto here = static_cast<std::int32_t>(i * w.width + j);
+          for (std::int64_t k = 0; k < c; ++k) dx[k] += winners[k] == here ? dy[k] : T(0);
+        }
+    }
+  });
+}
+
+template <class T>
+void average_forward(const Context& context, const AveragePoolForward& a) {
+  const PoolWindow& w = a.window;
+  const std::int64_t out_w = w.out_width(), c = w.channels;
+  const double share = 1.0 / static_cast<double>(w.kernel_h * w.kernel_w);
+  constexpr std::int64_t kBlock = 64;
+  for_each_row(context, w.batch, w.out_height(), out_w, c,
+               [&](std::int64_t b, std::int64_t p, std::int64_t at) {
+                 const T* x = static_cast<const T*>(a.x) + b * w.height * w.width * c;
+                 const Taps rows = taps(p, w.stride_h, w.pad_h, w.kernel_h, w.height);
+                 for (std::int64_t q = 0; q < out_w; ++q) {
+                   const Taps columns = taps(q, w.stride_w, w.pad_w, w.kernel_w, w.width);
+                   T* y = static_cast<T*>(a.y) + at + q * c;
+                   for (std::int64_t block = 0; block < c; block += kBlock) {
+                     const std::int64_t width = std::min(kBlock, c - block);
+                     double sum[kBlock] = {};
+                     for (std::int64_t i = rows.begin; i < rows.end; ++i)
+                       for (std::int64_t j = columns.begin; j < columns.end; ++j) {
+                         const T* from = x + (i * w.width + j) * c + block;
+                         for (std::int64_t k = 0; k < width; ++k) sum[k] += static_cast<double>(from[k]);
+                       }
+                     for (std::int64_t k = 0; k < width; ++k) y[block + k] = static_cast<T>(sum[k] * share);
+                   }
+                 }
+               });
+}
+
+template <class T>
+void average_backward(const Context& context, const AveragePoolBackward& a) {
+  const PoolWindow& w = a.window;
+  const std::int64_t out_h = w.out_height(), out_w = w.out_width(), c = w.channels;
+  const T share = static_cast<T>(1.0 / static_cast<double>(w.kernel_h * w.kernel_w));
+  for_each_row(context, w.batch, w.height, w.width, c, [&](std::int64_t b, std::int64_t i, std::int64_t at) {
+    const Taps rows = windows(i, w.stride_h, w.pad_h, w.kernel_h, out_h);
+    for (std::int64_t j = 0; j < w.width; ++j) {
+      const Taps columns = windows(j, w.stride_w, w.pad_w, w.kernel_w, out_w);
+      T* dx = static_cast<T*>(a.dx) + at + j * c;
+      if (a.mode == GradMode::overwrite) std::fill_n(dx, c, T(0));
+      for (std::int64_t p = rows.begin; p < rows.end; ++p)
+        for (std::int64_t q = columns.begin; q < columns.end; ++q) {
+          const T* dy = static_cast<const T*>(a.dy) + ((b * out_h + p) * out_w + q) * c;
+          for (std::int64_t k = 0; k < c; ++k) dx[k] += share * dy[k];
+        }
+    }
+  });
+}
+
+template <class T>
+void shortcut_forward_rows(const Context& context, const ShortcutForward& a) {
+  const ShortcutShape& s = a.shape;
+  for_each_row(context, s.batch, s.out_height(), s.out_width(), s.outputs,
+               [&](std::int64_t b, std::int64_t p, std::int64_t at) {
+                 const T* x =
+                     static_cast<const T*>(a.x) + (b * s.height + p * s.stride) * s.width * s.channels;
+                 T* y = static_cast<T*>(a.y) + at;
+                 for (std::int64_t q = 0; q < s.out_width(); ++q, y += s.outputs) {
+                   std::copy_n(x + q * s.stride * s.channels, s.channels, y);
+                   std::fill_n(y + s.channels, s.outputs - s.channels, T(0));
+                 }
+               });
+}
+
+template <class T>
+void shortcut_backward_rows(const Context& context, const ShortcutBackward& a) {
+  const ShortcutShape& s = a.shape;
+  const bool accumulate = a.mode == GradMode::accumulate;
+  for_each_row(
+      context, s.batch, s.height, s.width, s.channels, [&](std::int64_t b, std::int64_t i, std::int64_t at) {
+        T* dx = static_cast<T*>(a.dx) + at;
+        const bool taken = i % s.stride == 0;
+        const T* dy =
+            static_cast<const T*>(a.dy) + (b * s.out_height() + i / s.stride) * s.out_width() * s.outputs;
+        for (std::int64_t j = 0; j < s.width; ++j, dx += s.channels) {
+          const T* from = dy + j / s.stride * s.outputs;
+          if (!taken || j % s.stride != 0) {
+            if (!accumulate) std::fill_n(dx, s.channels, T(0));
+          } else if (accumulate) {
+            for (std::int64_t c = 0; c < s.channels; ++c) dx[c] += from[c];
+          } else {
+            std::copy_n(from, s.channels, dx);
+          }
+        }
+      });
+}
+
+}  // namespace
+
+void max_pool_forward(const Context& context, const MaxPoolForward& a) {
+  visit_real(a.dtype, [&]<class T>() { max_forward<T>(context, a); });
+}
+void max_pool_backward(const Context& context, const MaxPoolBackward& a) {
+  if (a.mode == GradMode::none) return;
+  visit_real(a.dtype, [&]<class T>() { max_backward<T>(context, a); });
+}
+void average_pool_forward(const Context& context, const AveragePoolForward& a) {
+  visit_real(a.dtype, [&]<class T>() { average_forward<T>(context, a); });
+}
+void average_pool_backward(const Context& context, const AveragePoolBackward& a) {
+  if (a.mode == GradMode::none) return;
+  visit_real(a.dtype, [&]<class T>() { average_backward<T>(context, a); });
+}
+void shortcut_forward(const Context& context, const ShortcutForward& a) {
+  visit_real(a.dtype, [&]<class T>() { shortcut_forward_rows<T>(context, a); });
+}
+void shortcut_backward(const Context& context, const ShortcutBackward& a) {
+  if (a.mode == GradMode::none) return;
+  visit_real(a.dtype, [&]<class T>() { shortcut_backward_rows<T>(context, a); });
+}
+
+}  // namespace gradflow::kernels::cpu

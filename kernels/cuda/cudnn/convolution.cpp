@@ -1,0 +1,171 @@
+#include "kernels/cuda/convolution.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/cudnn/descriptors.h"
+#include "kernels/cuda/launchers.h"
+
+namespace gradflow::kernels::cuda {
+namespace {
+
+// One pass's algorithm, fixed when it is prepared: the first of cuDNN's ranking that is deterministic and
+// computes in f32, so that a step gives the same bits every time.
+template <class Algorithm>
+struct Chosen {
+  Algorithm algorithm{};
+  std::size_t workspace = 0;
+};
+
+class Cudnn final : public ConvolutionLibrary {
+ public:
+  explicit Cudnn(DeviceQueue& queue) : queue_(queue) {
+    queue_.activate();
+    check_cudnn(cudnnCreate(&handle_), "cudnnCreate");
+    const cudnnStatus_t status = cudnnSetStream(handle_, queue_.stream());
+    if (status != CUDNN_STATUS_SUCCESS) static_cast<void>(cudnnDestroy(handle_));
+    check_cudnn(status, "cudnnSetStream");
+  }
+  ~Cudnn() override {
+    static_cast<void>(cudaSetDevice(queue_.ordinal()));
+    prepared_.clear();
+    static_cast<void>(cudnnDestroy(handle_));
+    static_cast<void>(cudaGetLastError());
+  }
+  Cudnn(const Cudnn&) = delete;
+  Cudnn& operator=(const Cudnn&) = delete;
+
+  std::shared_ptr<Convolution> prepare(const ConvolutionDesc& desc) override;
+
+  cudnnHandle_t handle() const noexcept { return handle_; }
+  DeviceQueue& queue() const noexcept { return queue_; }
+
+ private:
+  DeviceQueue& queue_;
+  cudnnHandle_t handle_ = nullptr;
+  std::vector<std::pair<ConvolutionDesc, std::shared_ptr<Convolution>>> prepared_;
+};
+
+constexpr float kOne = 1.0f, kZero = 0.0f;
+const float* beta(bool add) { return add ? &kOne : &kZero; }
+
+class CudnnConvolution final : public Convolution {
+ public:
+  CudnnConvolution(Cudnn& library, const ConvolutionDesc& desc) : library_(library), d_(desc), of_(desc) {
+    const cudnnHandle_t h = library.handle();
+    forward_ = choose<cudnnConvolutionFwdAlgo_t, cudnnConvolutionFwdAlgoPerf_t>(
+        [&](int most, int* count, auto* found) {
+          return cudnnGetConvolutionForwardAlgorithm_v7(h, of_.x, of_.w, of_.convolution, of_.y, most, count,
+                                                        found);
+        });
+    data_ = choose<cudnnConvolutionBwdDataAlgo_t, cudnnConvolutionBwdDataAlgoPerf_t>(
+        [&](int most, int* count, auto* found) {
+          return cudnnGetConvolutionBackwardDataAlgorithm_v7(h, of_.w, of_.y, of_.convolution, of_.x, most,
+                                                             count, found);
+        });
+    weights_ = choose<cudnnConvolutionBwdFilterAlgo_t, cudnnConvolutionBwdFilterAlgoPerf_t>(
+        [&](int most, int* count, auto* found) {
+          return cudnnGetConvolutionBackwardFilterAlgorithm_v7(h, of_.x, of_.y, of_.convolution, of_.w, most,
+                                                               count, found);
+        });
+  }
+
+  std::size_t forward_workspace() const noexcept override { return forward_.workspace; }
+  std::size_t backward_data_workspace() const noexcept override { return data_.workspace; }
+  std::size_t backward_weights_workspace() const noexcept override { return weights_.workspace; }
+
+  // With a bias, y starts as its rows and the convolution is added: one pass less than adding it afterwards.
+  void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
+    library_.queue().activate();
+    if (d_.bias)
+      broadcast_rows(library_.queue(), static_cast<const float*>(bias), static_cast<float*>(y),
+                     static_cast<std::size_t>(d_.batch * d_.out_height() * d_.out_width()),
+                     static_cast<std::size_t>(d_.outputs));
+    check_cudnn(
+        cudnnConvolutionForward(library_.handle(), &kOne, of_.x, x, of_.w, w, of_.convolution,
+                                forward_.algorithm, workspace, forward_.workspace, beta(d_.bias), of_.y, y),
+        "a convolution");
+  }
+  void backward_data(const void* dy, const void* w, void* dx, GradMode mode, void* workspace) override {
+    if (mode == GradMode::none) return;
+    library_.queue().activate();
+    check_cudnn(cudnnConvolutionBackwardData(library_.handle(), &kOne, of_.w, w, of_.y, dy, of_.convolution,
+                                             data_.algorithm, workspace, data_.workspace,
+                                             beta(mode == GradMode::accumulate), of_.x, dx),
+                "a convolution's gradient of its input");
+  }
+  void backward_weights(const void* x, const void* dy, void* dw, GradMode mode, void* workspace) override {
+    if (mode == GradMode::none) return;
+    library_.queue().activate();
+    check_cudnn(cudnnConvolutionBackwardFilter(library_.handle(), &kOne, of_.x, x, of_.y, dy, of_.convolution,
+                                               weights_.algorithm, workspace, weights_.workspace,
+                                               beta(mode == GradMode::accumulate), of_.w, dw),
+                "a convolution's gradient of its weights");
+  }
+
+ private:
+  template <class Algorithm, class Performance, class Rank>
+  static Chosen<Algorithm> choose(const Rank& rank) {
+    constexpr int kMost = 16;  // more than there are
+    Performance found[kMost];
+    int count = 0;
+    check_cudnn(rank(kMost, &count, found), "ranking algorithms");
+    for (int i = 0; i < count; ++i)
+      if (found[i].status == CUDNN_STATUS_SUCCESS && found[i].determinism == CUDNN_DETERMINISTIC &&
+          found[i].mathType == CUDNN_FMA_MATH)
+        return {found[i].algo, found[i].memory};
+    throw InternalError("cuDNN has no deterministic f32 algorithm for a convolution");
+  }
+
+  Cudnn& library_;
+  ConvolutionDesc d_;
+  ConvolutionDescriptors of_;
+  Chosen<cudnnConvolutionFwdAlgo_t> forward_;
+  Chosen<cudnnConvolutionBwdDataAlgo_t> data_;
+  Chosen<cudnnConvolutionBwdFilterAlgo_t> weights_;
+};
+
+// An empty batch, of which cuDNN makes no descriptor: the weights' gradient is zero.
+class EmptyCudnnConvolution final : public Convolution {
+ public:
+  EmptyCudnnConvolution(DeviceQueue& queue, const ConvolutionDesc& d)
+      : queue_(queue),
+        bytes_(static_cast<std::size_t>(d.outputs * d.kernel_h * d.kernel_w * (d.channels / d.groups)) *
+               sizeof(float)) {}
+  std::size_t forward_workspace() const noexcept override { return 0; }
+  std::size_t backward_data_workspace() const noexcept override { return 0; }
+  std::size_t backward_weights_workspace() const noexcept override { return 0; }
+  void forward(const void*, const void*, const void*, void*, void*) override {}
+  void backward_data(const void*, const void*, void*, GradMode, void*) override {}
+  void backward_weights(const void*, const void*, void* dw, GradMode mode, void*) override {
+    if (mode != GradMode::overwrite) return;
+    queue_.activate();
+    check(cudaMemsetAsync(dw, 0, bytes_, queue_.stream()), "clearing an empty convolution's gradient");
+  }
+
+ private:
+  DeviceQueue& queue_;
+  std::size_t bytes_;
+};
+
+std::shared_ptr<Convolution> Cudnn::prepare(const ConvolutionDesc& desc) {
+  for (const auto& [known, convolution] : prepared_)
+    if (known == desc) return convolution;
+  queue_.activate();
+  std::shared_ptr<Convolution> made;
+  if (desc.batch == 0)
+    made = std::make_shared<EmptyCudnnConvolution>(queue_, desc);
+  else
+    made = std::make_shared<CudnnConvolution>(*this, desc);
+  return prepared_.emplace_back(desc, std::move(made)).second;
+}
+
+}  // namespace
+
+std::unique_ptr<ConvolutionLibrary> open_convolution_library(DeviceQueue& queue) {
+  return std::make_unique<Cudnn>(queue);
+}
+
+}  // namespace gradflow::kernels::cuda

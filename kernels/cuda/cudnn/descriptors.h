@@ -1,0 +1,42 @@
+// What cuDNN is told about a convolution. Needs no device, so tests compare its arithmetic with ours.
+#pragma once
+
+// The legacy calls (cudnnConvolutionForward, ...) are marked deprecated since cuDNN 9 and still exported.
+// They are used on purpose. The graph API (cudnnBackend*) would add fusion with pointwise operations, and
+// costs, without the C++ frontend that no distribution packages, some hundred lines of attribute setting per
+// operation. What may be fused here (batch norm, activation, addition) is in kernels of ours, which read the
+// batch statistics; cuDNN's runtime fusion covers forward passes without them. When the legacy calls go, this
+// folder changes.
+#define CUDNN_WARN_DEPRECATED_OFF
+#include <cudnn.h>
+
+#include <array>
+#include <string>
+
+#include "gradflow/kernels/backend.h"
+
+namespace gradflow::kernels::cuda {
+
+void check_cudnn(cudnnStatus_t status, const char* what);  // InternalError with cuDNN's reason
+
+// Owns the four descriptors of one convolution: images NHWC, weights [outputs, height, width, channels /
+// groups], f32 throughout, plain f32 arithmetic (no TF32).
+class ConvolutionDescriptors {
+ public:
+  explicit ConvolutionDescriptors(const ConvolutionDesc& desc);
+  ~ConvolutionDescriptors();
+  ConvolutionDescriptors(const ConvolutionDescriptors&) = delete;
+  ConvolutionDescriptors& operator=(const ConvolutionDescriptors&) = delete;
+
+  // batch, height, width, outputs, by cuDNN's own computation.
+  std::array<std::int64_t, 4> output_shape() const;
+
+  cudnnTensorDescriptor_t x = nullptr, y = nullptr;
+  cudnnFilterDescriptor_t w = nullptr;
+  cudnnConvolutionDescriptor_t convolution = nullptr;
+
+ private:
+  void release() noexcept;
+};
+
+}  // namespace gradflow::kernels::cuda

@@ -1,0 +1,95 @@
+#include <limits>
+
+#include "gradflow/kernels/error.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/pooling.cuh"
+
+namespace gradflow::kernels::cuda {
+namespace {
+
+const float* in(const void* p) { return static_cast<const float*>(p); }
+float* out(void* p) { return static_cast<float*>(p); }
+int narrow_int(std::int64_t n) { return static_cast<int>(n); }
+std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// Places within one image are counted in 32 bits.
+void require_small_image(std::int64_t height, std::int64_t width, std::int64_t channels) {
+  if (height > 0 && width > std::numeric_limits<int>::max() / (height * channels))
+    throw UserError("an image of more than 2147483647 numbers cannot be pooled on CUDA");
+}
+
+PoolPlan plan_of(const PoolWindow& w) {
+  require_small_image(w.height + 2 * w.pad_h, w.width + 2 * w.pad_w, w.channels);
+  return {narrow_int(w.height),       narrow_int(w.width),       narrow_int(w.channels),
+          narrow_int(w.out_height()), narrow_int(w.out_width()), narrow_int(w.kernel_h),
+          narrow_int(w.kernel_w),     narrow_int(w.stride_h),    narrow_int(w.stride_w),
+          narrow_int(w.pad_h),        narrow_int(w.pad_w)};
+}
+ShortcutPlan plan_of(const ShortcutShape& s) {
+  require_small_image(s.height, s.width, s.outputs);
+  return {narrow_int(s.height),       narrow_int(s.width),       narrow_int(s.channels),
+          narrow_int(s.out_height()), narrow_int(s.out_width()), narrow_int(s.outputs),
+          narrow_int(s.stride)};
+}
+
+std::size_t inputs(const PoolWindow& w) { return size(w.height * w.width * w.channels); }
+std::size_t outputs(const PoolWindow& w) { return size(w.out_height() * w.out_width() * w.channels); }
+double share(const PoolWindow& w) { return 1.0 / static_cast<double>(w.kernel_h * w.kernel_w); }
+
+BlockGrid grid(const Queue& queue, std::int64_t batch, std::size_t places) {
+  return matrix_grid(queue, size(batch), places, kBlockThreads, 4);
+}
+
+}  // namespace
+
+void max_pool_forward(Queue& queue, const MaxPoolForward& a) {
+  require_supported(a.dtype, "max_pool_forward");
+  const std::size_t n = outputs(a.window), batch = size(a.window.batch);
+  if (n == 0 || batch == 0) return;
+  launch(queue, GRADFLOW_KERNEL(pool_max_all_f32), grid(queue, a.window.batch, n), in(a.x), out(a.y),
+         a.winners, plan_of(a.window), batch);
+}
+
+void max_pool_backward(Queue& queue, const MaxPoolBackward& a) {
+  require_supported(a.dtype, "max_pool_backward");
+  const std::size_t n = inputs(a.window), batch = size(a.window.batch);
+  if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
+  launch(queue, GRADFLOW_KERNEL(pool_max_gradient_f32), grid(queue, a.window.batch, n), a.winners, in(a.dy),
+         out(a.dx), a.mode == GradMode::accumulate, plan_of(a.window), batch);
+}
+
+void average_pool_forward(Queue& queue, const AveragePoolForward& a) {
+  require_supported(a.dtype, "average_pool_forward");
+  const std::size_t n = outputs(a.window), batch = size(a.window.batch);
+  if (n == 0 || batch == 0) return;
+  launch(queue, GRADFLOW_KERNEL(pool_average_all_f32), grid(queue, a.window.batch, n), in(a.x), out(a.y),
+         share(a.window), plan_of(a.window), batch);
+}
+
+void average_pool_backward(Queue& queue, const AveragePoolBackward& a) {
+  require_supported(a.dtype, "average_pool_backward");
+  const std::size_t n = inputs(a.window), batch = size(a.window.batch);
+  if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
+  launch(queue, GRADFLOW_KERNEL(pool_average_gradient_f32), grid(queue, a.window.batch, n), in(a.dy),
+         out(a.dx), a.mode == GradMode::accumulate, static_cast<float>(share(a.window)), plan_of(a.window),
+         batch);
+}
+
+void shortcut_forward(Queue& queue, const ShortcutForward& a) {
+  require_supported(a.dtype, "shortcut_forward");
+  const std::size_t n = size(a.shape.out_height() * a.shape.out_width() * a.shape.outputs);
+  if (n == 0 || a.shape.batch == 0) return;
+  launch(queue, GRADFLOW_KERNEL(shortcut_all_f32), grid(queue, a.shape.batch, n), in(a.x), out(a.y),
+         plan_of(a.shape), size(a.shape.batch));
+}
+
+void shortcut_backward(Queue& queue, const ShortcutBackward& a) {
+  require_supported(a.dtype, "shortcut_backward");
+  const std::size_t n = size(a.shape.height * a.shape.width * a.shape.channels);
+  if (n == 0 || a.shape.batch == 0 || a.mode == GradMode::none) return;
+  launch(queue, GRADFLOW_KERNEL(shortcut_gradient_f32), grid(queue, a.shape.batch, n), in(a.dy), out(a.dx),
+         a.mode == GradMode::accumulate, plan_of(a.shape), size(a.shape.batch));
+}
+
+}  // namespace gradflow::kernels::cuda
