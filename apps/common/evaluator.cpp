@@ -18,8 +18,7 @@ Evaluator::Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore&
   const std::size_t whole = batch ? count - count % batch : 0;
   const auto add = [&](std::size_t rows, std::size_t first, std::size_t last) {
     if (first == last) return;
-    const Model model = build_model(spec, {.batch = static_cast<std::int64_t>(rows), .features = static_cast<std::int64_t>(data.shape.features()),
-                                           .classes = data.classes, .dtype = parameters.dtype()});
+    const Model model = build_model(spec, shape_of(data, static_cast<std::int64_t>(rows), parameters.dtype()));
     ExecutorOptions options{.training = false};
     for (const WeightLayer& layer : model.layers)
       if (dead_units && layer.activation)

@@ -24,7 +24,7 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
   command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")
       ->required()
       ->type_name("SPEC");
-  command.add_option("--data", o.data, "fashion-mnist, mnist:DIR, idx:DIR or synthetic[:...]")
+  command.add_option("--data", o.data, "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR or synthetic[:...]")
       ->type_name("SPEC")
       ->capture_default_str();
   command.add_option("--batch", o.batch, "samples of a step")
@@ -51,19 +51,16 @@ Network open_network(const NetworkOptions& o) {
   n.data = load_dataset(o.data);
   BatchOrder(n.data.train.count(), static_cast<std::size_t>(o.batch), o.seed);  // throws if they do not fit
   n.device = open_device(o.device);
-  n.model = build_model(spec, {.batch = o.batch,
-                               .features = static_cast<std::int64_t>(n.data.shape.features()),
-                               .classes = n.data.classes,
-                               .dtype = o.dtype == "f64" ? DType::f64 : DType::f32});
+  n.model = build_model(spec, shape_of(n.data, o.batch, o.dtype == "f64" ? DType::f64 : DType::f32));
   n.parameters = std::make_unique<ParameterStore>(*n.device, n.model.graph);
-  n.parameters->initialize(spec.mlp.initializer, o.seed);
+  n.parameters->initialize(spec.initializer(), o.seed);
   n.feed = std::make_unique<Feed>(*n.device, n.data, n.data.train);
   return n;
 }
 
 void Network::load_first_batch(const Executor& executor, std::uint64_t seed) const {
   const Tensor x = executor.input("x");
-  std::vector<std::int32_t> indices(x.shape().rows());
+  std::vector<std::int32_t> indices(static_cast<std::size_t>(x.shape()[0]));
   BatchOrder(feed->count(), indices.size(), seed).batch_indices(0, indices);
   feed->load(indices, x, executor.input("labels"));
 }

@@ -57,7 +57,8 @@ void save_tensors(const std::string& file, const Executor& executor, const Param
   }
   for (std::size_t v = 0; v < graph.values().size(); ++v) {
     const Value& value = graph.values()[v];
-    const bool input = value.producer == kNobody;
+    if (value.fused_away) continue;
+    const bool input = value.is_input();
     all.add(input ? value.name : "activation/" + value.name, executor.value(static_cast<ValueId>(v)));
     all.add(fmt::format("grad/{}{}", input ? "" : "activation/", value.name),
             executor.gradient(static_cast<ValueId>(v)));

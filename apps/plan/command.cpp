@@ -18,17 +18,30 @@ namespace {
 struct Options {
   std::string model, data, device = "cpu", probes = "none", json, dot;
   std::int64_t batch = 128;
-  bool no_reuse = false, inference = false;
+  bool no_reuse = false, no_fuse = false, inference = false;
 };
+
+// As the executor does: what has a probe stays.
+void fuse(PlannedStep& step, Backend& device) {
+  std::vector<ValueId> kept;
+  for (const ProbeRequest& r : step.options.probes)
+    if (r.target == ProbeTarget::value || r.target == ProbeTarget::gradient) kept.push_back(r.id);
+  Graph fused = step.model.graph.fused(kept);
+  if (fused.nodes().size() == step.model.graph.nodes().size()) return;
+  const Plan before = make_plan(step.model.graph, step.options, device);
+  PlannedStep::Unfused unfused{.layers = step.model.graph.nodes().size(), .launches = before.launches.size(),
+                               .arena_bytes = before.arena_bytes, .bytes_moved = 0};
+  for (const Launch& l : before.launches) unfused.bytes_moved += l.cost.bytes;
+  step.unfused = unfused;
+  step.model.graph = std::move(fused);
+}
 
 int run_plan(const Options& o) {
   const ModelSpec spec = parse_model(o.model);
   check_device_name(o.device);
-  ModelShape shape{.batch = o.batch, .features = 784, .classes = 10};
+  ModelShape shape{.batch = o.batch, .features = 784, .classes = 10, .image = {28, 28, 1}};
   if (!o.data.empty()) {
-    const Dataset data = load_dataset(o.data);
-    shape.features = static_cast<std::int64_t>(data.shape.features());
-    shape.classes = data.classes;
+    shape = shape_of(load_dataset(o.data), o.batch);
   }
   const auto device = open_device(o.device);
   PlannedStep step{.model = build_model(spec, shape),
@@ -36,7 +49,8 @@ int run_plan(const Options& o) {
                    .device = device->info().name,
                    .options = {},
                    .plan = {},
-                   .operands = {}};
+                   .operands = {},
+                   .unfused = std::nullopt};
   step.options.training = !o.inference;
   step.options.reuse = !o.no_reuse;
   // As the executor does with an optimizer on this device.
@@ -44,6 +58,7 @@ int run_plan(const Options& o) {
     step.options.update = device->is_host() ? UpdatePlacement::immediate : UpdatePlacement::at_end;
   if (o.probes == "all")
     step.options.probes = all_scalar_probes(step.model.graph, !o.inference, !o.inference);
+  if (!o.no_fuse) fuse(step, *device);
   step.plan = make_plan(step.model.graph, step.options, *device);
   step.operands = operands_of(step.model.graph, step.plan, step.options.probes);
 
@@ -63,7 +78,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
   command->add_option("--model", o->model, "network, e.g. mlp:depth=50,act=tanh (below)")
       ->required()
       ->type_name("SPEC");
-  command->add_option("--data", o->data, "decides input size and classes; without it 784 and 10")
+  command->add_option("--data", o->data, "decides input size and classes; without it 28x28 and 10")
       ->type_name("SPEC");
   command->add_option("--batch", o->batch, "samples of a step")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
@@ -78,12 +93,14 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
       ->capture_default_str();
   command->add_flag("--inference", o->inference, "plan a forward pass alone");
   command->add_flag("--no-reuse", o->no_reuse, "give every tensor memory of its own");
+  command->add_flag("--no-fuse", o->no_fuse, "keep layers that could be one pass apart");
   command->add_option("--json", o->json, "also write the plan as JSON (docs/PLAN_SCHEMA.md)")
       ->type_name("FILE");
   command->add_option("--dot", o->dot, "also write it as a graph for graphviz")->type_name("FILE");
   command->footer("Models:\n" + std::string(model_help()) +
                   "\nExamples:\n"
                   "  gradflow plan --model mlp:depth=50,width=256\n"
+                  "  gradflow plan --model resnet:depth=56 --data cifar10:DIR\n"
                   "  gradflow plan --model mlp:depth=20,skip=on,norm=bn --batch 64 | less\n"
                   "  gradflow plan --model mlp:depth=6 --dot step.dot && dot -Tsvg step.dot > step.svg\n"
                   "  gradflow plan --model mlp --json /dev/stdout | python3 -m json.tool");

@@ -35,6 +35,13 @@ double share(std::size_t part, std::size_t whole) {
 
 std::string sized(std::size_t bytes) { return bytes_text(static_cast<double>(bytes)); }
 
+std::string fusion_line(const PlannedStep& s) {
+  if (!s.unfused) return "";
+  return fmt::format("fused          {} layers became {} (--no-fuse: {} launches, {} a step, arena {})\n", s.unfused->layers,
+                     s.model.graph.nodes().size(), s.unfused->launches, bytes_text(s.unfused->bytes_moved),
+                     sized(s.unfused->arena_bytes));
+}
+
 }  // namespace
 
 std::string plan_table(const PlannedStep& s, std::size_t width) {
@@ -57,13 +64,14 @@ std::string plan_table(const PlannedStep& s, std::size_t width) {
                                  "\nModel {}, batch {}, on {}. An operand is role@offset: where it lies in "
                                  "the arena, in hexadecimal bytes.\n"
                                  "launches       {} ({} forward, {} behind them)\n"
+                                 "{}"
                                  "traffic        {} and {}FLOP a step\n"
                                  "arena          {} ({} bytes)\n"
                                  "without reuse  {} ({} bytes): the arena is {:.0f} % of it\n"
                                  "parameters     {} ({} numbers), states {}, both outside the arena\n",
                                  s.model.spec.text, s.batch, s.device, s.plan.launches.size(),
                                  s.plan.first_backward, s.plan.launches.size() - at(s.plan.first_backward),
-                                 bytes_text(cost.bytes), count_text(cost.flops), sized(s.plan.arena_bytes),
+                                 fusion_line(s), bytes_text(cost.bytes), count_text(cost.flops), sized(s.plan.arena_bytes),
                                  s.plan.arena_bytes, sized(plain), plain, share(s.plan.arena_bytes, plain),
                                  sized(s.plan.parameter_bytes), s.model.graph.parameter_count(),
                                  sized(s.plan.state_bytes));
@@ -81,6 +89,7 @@ std::string plan_json(const PlannedStep& s) {
             {"device", s.device},
             {"training", s.options.training},
             {"reuse", s.options.reuse},
+            {"fused", s.unfused.has_value()},
             {"arena_bytes", plan.arena_bytes},
             {"bytes_without_reuse", plan.bytes_without_reuse},
             {"parameter_bytes", plan.parameter_bytes},
@@ -139,12 +148,12 @@ std::string plan_dot(const PlannedStep& s) {
                                                          sized(s.plan.arena_bytes))));
   std::vector<int> last_writer(s.plan.buffers.size(), kNobody);
   for (std::size_t v = 0; v < s.model.graph.values().size(); ++v) {
-    if (s.model.graph.values()[v].producer != kNobody) continue;
+    if (!s.model.graph.values()[v].is_input()) continue;
     out += fmt::format("  input{} [label={}, shape=ellipse];\n", v, quoted(s.model.graph.values()[v].name));
   }
   const auto input_of = [&](int buffer) {
     for (std::size_t v = 0; v < s.plan.value_buffer.size(); ++v)
-      if (s.plan.value_buffer[v] == buffer && s.model.graph.values()[v].producer == kNobody)
+      if (s.plan.value_buffer[v] == buffer && s.model.graph.values()[v].is_input())
         return static_cast<int>(v);
     return kNobody;
   };

@@ -1,6 +1,7 @@
 // A planned step as text, JSON and a drawing.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,12 @@ struct PlannedStep {
   PlanOptions options;
   Plan plan;
   std::vector<LaunchOperands> operands;  // by launch
+  // The step as it was before layers were fused; empty if nothing was, or was to be.
+  struct Unfused {
+    std::size_t layers = 0, launches = 0, arena_bytes = 0;
+    double bytes_moved = 0;
+  };
+  std::optional<Unfused> unfused;
 };
 
 std::string plan_table(const PlannedStep& step, std::size_t width);

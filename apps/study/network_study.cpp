@@ -13,10 +13,6 @@
 namespace gradflow::app {
 namespace {
 
-ModelShape shape_of(const Dataset& data, int batch) {
-  return {.batch = batch, .features = static_cast<std::int64_t>(data.shape.features()), .classes = data.classes, .dtype = DType::f32};
-}
-
 double mean_loss(const kernels::LossResult& r) { return r.loss_sum / static_cast<double>(std::max<std::uint64_t>(r.rows, 1)); }
 
 class NetworkStudy {

@@ -92,9 +92,7 @@ void check_length_change(const Session& s, const Checkpoint& checkpoint) {
 }
 
 void build_network(Session& s) {
-  s.model = build_model(s.settings.model, {.batch = s.settings.batch,
-                                           .features = static_cast<std::int64_t>(s.data.shape.features()),
-                                           .classes = s.data.classes});
+  s.model = build_model(s.settings.model, shape_of(s.data, s.settings.batch));
   s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
   s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
   s.executor = std::make_unique<Executor>(
@@ -177,7 +175,7 @@ Session open_session(const TrainOptions& o) {
   if (checkpoint)
     restore(s, *checkpoint);
   else
-    s.parameters->initialize(s.settings.model.mlp.initializer, s.settings.seed);
+    s.parameters->initialize(s.settings.model.initializer(), s.settings.seed);
   if (!o.out.empty()) ensure_output_directory(s.out);
   return s;
 }

@@ -38,10 +38,20 @@ class NamedRange {
   Backend* backend_;
 };
 
+Graph rewrite(Graph g, const ExecutorOptions& o) {
+  if (!o.fuse || o.retain) return g;
+  std::vector<ValueId> kept;
+  for (const ProbeRequest& r : o.probes)
+    if ((r.target == ProbeTarget::value || r.target == ProbeTarget::gradient) && r.id >= 0 &&
+        r.id < static_cast<ValueId>(g.values().size()))
+      kept.push_back(r.id);
+  return g.fused(kept);
+}
+
 }  // namespace
 
 Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions o)
-    : graph(std::move(g)), options(std::move(o)), backend(parameters.backend()),
+    : graph(rewrite(std::move(g), o)), options(std::move(o)), backend(parameters.backend()),
       plan(make_plan(graph, plan_options(options, backend, optimizer != nullptr), backend)),
       parameters_(parameters), optimizer_(optimizer) {
   parameters.require_match(graph);

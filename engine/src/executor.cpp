@@ -40,7 +40,7 @@ Backend& Executor::backend() const noexcept { return s_->binding.backend; }
 
 Tensor Executor::input(std::string_view name) const {
   const ValueId v = graph().find_value(name);
-  if (graph().value(v).producer != kNobody) throw UserError(fmt::format("'{}' is computed, not an input", name));
+  if (!graph().value(v).is_input()) throw UserError(fmt::format("'{}' is computed, not an input", name));
   return value(v);
 }
 Tensor Executor::value(ValueId v) const { return s_->binding.values.at(static_cast<std::size_t>(v)); }

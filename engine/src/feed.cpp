@@ -17,7 +17,7 @@ Feed::Feed(Backend& backend, const Dataset& data, const DataSplit& split)
 }
 
 void Feed::load(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels) {
-  const std::size_t batch = x.shape().rows();
+  const std::size_t batch = x.shape().rank() ? static_cast<std::size_t>(x.shape()[0]) : 0;
   if (indices.size() != batch || labels.elements() != batch || x.elements() != batch * features_)
     throw UserError(fmt::format("{} samples of {} features do not fit x {} and labels {}", indices.size(), features_,
                                 x.spec.to_string(), labels.spec.to_string()));
@@ -29,7 +29,7 @@ void Feed::load(std::span<const std::int32_t> indices, const Tensor& x, const Te
 }
 
 void Feed::load_range(std::size_t first, const Tensor& x, const Tensor& labels) {
-  const std::size_t batch = x.shape().rows();
+  const std::size_t batch = x.shape().rank() ? static_cast<std::size_t>(x.shape()[0]) : 0;
   if (first + batch > count_) throw UserError(fmt::format("samples {} to {} of {}", first, first + batch, count_));
   range_.resize(batch);
   std::iota(range_.begin(), range_.end(), static_cast<std::int32_t>(first));

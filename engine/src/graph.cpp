@@ -13,6 +13,8 @@ std::unique_ptr<Prepared> Layer::prepare(std::span<const TensorSpec>, Backend&) 
   return std::make_unique<Prepared>();
 }
 
+std::shared_ptr<const Layer> Layer::fuse(const Layer&, std::size_t) const { return nullptr; }
+
 void Graph::claim(const std::string& name) {
   if (name.empty()) throw UserError("a node or input of the graph has no name: give each a unique one");
   if (!names_.insert(name).second) throw UserError(fmt::format("the graph already has a '{}': names are unique", name));

@@ -30,8 +30,9 @@ void PlanBuilder::make_buffers() {
   const auto values = graph_.values();
   const int last_launch = std::max(0, static_cast<int>(plan.launches.size()) - 1);
 
-  plan.value_buffer.resize(values.size());
+  plan.value_buffer.assign(values.size(), kNobody);
   for (std::size_t v = 0; v < values.size(); ++v) {
+    if (values[v].fused_away) continue;
     const bool is_input = values[v].producer == kNobody;
     // Inputs are filled before the step and stay, so that a step can be repeated on the same batch.
     const int begin = is_input ? 0 : forward_time_[at(values[v].producer)];

@@ -38,7 +38,7 @@ void PlanBuilder::find_gradient_flow() {
   if (!options_.training) return;
 
   for (const ValueId v : options_.input_gradients) {
-    if (graph_.value(v).producer != kNobody)
+    if (!graph_.value(v).is_input())
       throw UserError(fmt::format("'{}' is not an input of the graph: its gradient needs no asking for", graph_.value(v).name));
     needs_gradient_[at(v)] = true;
   }
@@ -85,6 +85,7 @@ void PlanBuilder::check(const ProbeRequest& r) const {
   const auto refuse = [&](const char* why) {
     throw UserError(fmt::format("a probe on the {} of '{}' cannot run: {}", name_of(r.target), name, why));
   };
+  if (on_value && graph_.value(r.id).fused_away) refuse("it lies inside a fused layer and is never in memory");
   if (r.target == ProbeTarget::gradient && !has_gradient(r.id)) refuse("it has no gradient in this plan");
   if (r.target == ProbeTarget::parameter_gradient && !options_.training) refuse("the plan is forward only");
   if (r.target == ProbeTarget::update && options_.update == UpdatePlacement::none) refuse("the plan has no optimizer");
@@ -206,7 +207,7 @@ void PlanBuilder::push_update(NodeId n) {
 void PlanBuilder::list_launches() {
   const auto nodes = graph_.nodes();
   for (ValueId v = 0; v < static_cast<ValueId>(graph_.values().size()); ++v)
-    if (graph_.value(v).producer == kNobody) push_value_probes(v);
+    if (graph_.value(v).is_input()) push_value_probes(v);
   for (NodeId n = 0; n < static_cast<NodeId>(nodes.size()); ++n) {
     push_parameter_probes(n, ProbeTarget::parameter);
     const int time = static_cast<int>(plan.launches.size());

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "gradflow/kernels/error.h"
+#include "gradflow/layers/activation.h"
+#include "gradflow/layers/residual_add.h"
 
 namespace gradflow {
 
@@ -13,25 +15,51 @@ BatchNorm::BatchNorm(const BatchNormOptions& options) : options_(options) {
 }
 
 Inference BatchNorm::infer(std::span<const TensorSpec> inputs) const {
-  if (inputs.size() != 1) throw UserError(fmt::format("{} inputs: batch norm has 1", inputs.size()));
+  const std::size_t count = adds_ ? 2 : 1;
+  if (inputs.size() != count) throw UserError(fmt::format("{} inputs: batch norm has {}", inputs.size(), count));
   const TensorSpec& x = inputs[0];
   if (x.shape.rank() < 2) throw UserError(fmt::format("input {}: batch norm takes rank 2 or more, channels last", x.shape.to_string()));
   const Shape channels{x.shape.back()};
   Inference r;
   r.outputs = {x};
   if (options_.affine) {
-    r.parameters = {{.name = "scale", .shape = channels, .role = ParameterRole::scale, .decay = false},
-                    {.name = "shift", .shape = channels, .role = ParameterRole::shift, .decay = false}};
+    r.parameters = {{.name = options_.torch_names ? "weight" : "scale", .shape = channels, .role = ParameterRole::scale, .decay = false},
+                    {.name = options_.torch_names ? "bias" : "shift", .shape = channels, .role = ParameterRole::shift, .decay = false}};
   }
   r.states = {{.name = "running_mean", .spec = {channels, x.dtype}, .initial = 0},
-              {.name = "running_variance", .spec = {channels, x.dtype}, .initial = 1}};
+              {.name = options_.torch_names ? "running_var" : "running_variance", .spec = {channels, x.dtype}, .initial = 1}};
+  if (adds_) r.states.push_back({.name = "gates", .spec = {{4}, DType::f32}, .initial = 1});
   r.saved = {{channels, x.dtype}, {channels, x.dtype}};  // mean, inverse standard deviation
   r.backward_reads_input = {0};
-  r.gradient_over_dy = 0;
+  if (acts()) r.backward_reads_output = {0};
+  if (adds_) r.differentiable = {0, 1};
+  // With an addition the skip's gradient, which lives on, takes the place of dy; x's is used up soon.
+  r.gradient_over_dy = adds_ ? 1 : 0;
+  if (adds_) r.output_over_input = 1;
   const double bytes = static_cast<double>(x.bytes()), n = static_cast<double>(x.elements());
-  r.forward = {3 * bytes, 8 * n};  // two passes over x, one write
-  r.backward = {5 * bytes, 10 * n};
+  r.forward = {(adds_ ? 4 : 3) * bytes, (adds_ ? 11 : 8) * n};  // statistics read x, the result reads x and writes y
+  r.backward = {(5 + (acts() ? 2 : 0) + (adds_ ? 1 : 0)) * bytes, (adds_ ? 12 : 10) * n};
+  if (acts()) {
+    r.forward.flops += info_of(op_).flops * n;
+    r.backward.flops += 3 * n;
+  }
   return r;
+}
+
+std::shared_ptr<const Layer> BatchNorm::fuse(const Layer& next, std::size_t operand) const {
+  if (acts()) return nullptr;
+  auto fused = std::make_shared<BatchNorm>(*this);
+  if (const auto* activation = dynamic_cast<const Activation*>(&next)) {
+    if (info_of(activation->op()).saves != Saves::y) return nullptr;
+    fused->op_ = activation->op();
+  } else if (const auto* addition = dynamic_cast<const ResidualAdd*>(&next); addition && !adds_ && operand == 1) {
+    fused->adds_ = true;
+    fused->branch_scale_ = addition->scale();
+  } else {
+    return nullptr;
+  }
+  fused->type_ += fused->adds_ && !adds_ ? std::string("+add") : "+" + std::string(next.type());
+  return fused;
 }
 
 void BatchNorm::forward(ForwardContext& c) const {
@@ -43,7 +71,9 @@ void BatchNorm::forward(ForwardContext& c) const {
                                  .shift = options_.affine ? c.parameters[1].data : nullptr,
                                  .mean = saved(0), .inv_std = saved(1),
                                  .running_mean = c.states[0].data, .running_variance = c.states[1].data,
-                                 .momentum = options_.momentum, .epsilon = options_.epsilon, .training = c.training});
+                                 .momentum = options_.momentum, .epsilon = options_.epsilon, .training = c.training, .op = op_,
+                                 .skip = adds_ ? c.x[1].data : nullptr,
+                                 .gates = adds_ ? c.states[2].as<kernels::Gates>() : nullptr, .branch_scale = branch_scale_});
 }
 
 void BatchNorm::backward(BackwardContext& c) const {
@@ -55,7 +85,10 @@ void BatchNorm::backward(BackwardContext& c) const {
                                   .dx = c.dx[0].data, .dx_mode = c.modes[0],
                                   .dscale = options_.affine ? c.dparameters[0].data : nullptr,
                                   .dshift = options_.affine ? c.dparameters[1].data : nullptr,
-                                  .parameter_mode = options_.affine ? c.parameter_modes[0] : GradMode::overwrite});
+                                  .parameter_mode = options_.affine ? c.parameter_modes[0] : GradMode::overwrite, .op = op_,
+                                  .y = acts() ? c.y[0].data : nullptr, .has_skip = adds_,
+                                  .dskip = adds_ ? c.dx[1].data : nullptr, .skip_mode = adds_ ? c.modes[1] : GradMode::none,
+                                  .gates = adds_ ? c.states[2].as<kernels::Gates>() : nullptr, .branch_scale = branch_scale_});
 }
 
 }  // namespace gradflow

@@ -5,7 +5,9 @@
 #include <array>
 #include <cmath>
 
+#include "conv_models.h"
 #include "gradflow/engine/spec_text.h"
+#include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
 #include "gradflow/layers/activation.h"
 #include "gradflow/layers/batch_norm.h"
@@ -37,7 +39,16 @@ std::string describe_models() {
       "  norm=none           bn: batch norm before every activation\n"
       "  init=he             lecun, xavier, he, torch, orthogonal\n"
       "  gain=1              factor on every initial weight\n"
-      "  bias=on             off: no biases\n",
+      "  bias=on             off: no biases\n"
+      "resnet[:...], plain[:...]   convolutional networks of He et al. 2015 for small images\n"
+      "  depth=20            weight layers: 6n+2 (20, 32, 44, 56, 110, 1202)\n"
+      "  version=v1          v2: pre-activation blocks (He et al. 2016)\n"
+      "  norm=bn             none: biases instead of batch norm\n"
+      "  act, init, gain     as above\n"
+      "  shortcut=A          A zero-padded, B projection where the shape changes, C projection always (resnet)\n"
+      "  branch_scale=1      as above (resnet)\n"
+      "resnet18, resnet34, resnet50, resnet101, resnet152   for ImageNet, named as in torchvision\n"
+      "  norm, act, init, gain, branch_scale\n",
       fmt::join(kActivations, ", "));
 }
 
@@ -48,35 +59,50 @@ std::string_view model_help() {
   return text;
 }
 
+void read_common(SpecReader& reader, PointwiseId& act, bool& batch_norm, Initializer& initializer, std::string_view norm) {
+  act = *find_pointwise(reader.get_choice("act", kActivations, "relu"));
+  batch_norm = reader.get_choice("norm", {"none", "bn"}, norm) == "bn";
+  const std::string init = reader.get_choice("init", {"lecun", "xavier", "he", "torch", "orthogonal"}, "he");
+  using Kind = Initializer::Kind;
+  for (const Kind kind : {Kind::lecun, Kind::xavier, Kind::he, Kind::torch, Kind::orthogonal})
+    if (init == name_of(kind)) initializer.kind = kind;
+  initializer.gain = reader.get_double("gain", 1, 0, 1e6);
+}
+
+void read_branch_scale(SpecReader& reader, std::int64_t blocks, double& branch_scale) {
+  const std::string scale = reader.get_text("branch_scale", "1");
+  if (scale == "1/sqrt(L)") {
+    if (blocks > 0) branch_scale = 1 / std::sqrt(static_cast<double>(blocks));
+  } else if (!parse_double(scale, branch_scale)) {
+    reader.reject("branch_scale", "a finite number or 1/sqrt(L)");
+  }
+}
+
 ModelSpec parse_model(std::string_view text) {
   SpecReader reader(text, "model");
-  ModelSpec spec{.text = std::string(text), .mlp = {}};
-  if (reader.name() != "mlp") throw_unknown_name("model", text, reader.name(), {"mlp"});
+  ModelSpec spec{.text = std::string(text), .mlp = {}, .conv = std::nullopt};
+  if (is_conv_net(reader.name())) {
+    spec.conv = parse_conv_net(reader);
+    return spec;
+  }
+  if (reader.name() != "mlp") {
+    std::vector<std::string> names = conv_net_names();
+    names.insert(names.begin(), "mlp");
+    throw_unknown_name("model", text, reader.name(), names);
+  }
   MlpSpec& m = spec.mlp;
   m.depth = reader.get_int("depth", 50, 1, 100000);
   m.width = reader.get_int("width", 256, 1, 65536);
-  m.act = *find_pointwise(reader.get_choice("act", kActivations, "relu"));
+  read_common(reader, m.act, m.batch_norm, m.initializer, "none");
   m.skip = reader.get_switch("skip", false);
   const bool branch_given = reader.has("branch"), scale_given = reader.has("branch_scale");
   m.branch = static_cast<int>(reader.get_int("branch", 1, 1, 2));
-  const std::string scale = reader.get_text("branch_scale", "1");
-  m.batch_norm = reader.get_choice("norm", {"none", "bn"}, "none") == "bn";
   m.bias = reader.get_switch("bias", true);
-  const std::string init = reader.get_choice("init", {"lecun", "xavier", "he", "torch", "orthogonal"}, "he");
-  m.initializer.gain = reader.get_double("gain", 1, 0, 1e6);
-
-  using Kind = Initializer::Kind;
-  for (const Kind kind : {Kind::lecun, Kind::xavier, Kind::he, Kind::torch, Kind::orthogonal})
-    if (init == name_of(kind)) m.initializer.kind = kind;
   const std::int64_t hidden = m.depth - 2;
   if (!m.skip && (branch_given || scale_given)) reader.reject("branch and branch_scale belong to residual networks: add skip=on");
   if (m.skip && hidden < m.branch) reader.reject("a residual network needs a stem, at least one block and a head: raise depth");
   if (m.skip && hidden % m.branch != 0) reader.reject("depth minus stem and head must be a multiple of branch");
-  if (scale == "1/sqrt(L)") {
-    if (m.skip && hidden >= m.branch) m.branch_scale = 1 / std::sqrt(static_cast<double>(hidden / m.branch));
-  } else if (!parse_double(scale, m.branch_scale)) {
-    reader.reject("branch_scale", "a finite number or 1/sqrt(L)");
-  }
+  read_branch_scale(reader, m.skip ? hidden / m.branch : 0, m.branch_scale);
   reader.finish();
   return spec;
 }
@@ -110,7 +136,7 @@ class MlpBuilder {
     const ValueId z = model_.graph.add<Linear>(name, {x}, out, spec_.bias);
     const ParameterId weight = model_.graph.nodes().back().parameters.front();
     model_.layers.push_back({.name = name, .weight = weight, .z = z,
-                             .activation = std::nullopt, .block_input = false});
+                             .activation = std::nullopt, .block_input = false, .split = std::nullopt});
     return z;
   }
 
@@ -126,6 +152,7 @@ class MlpBuilder {
 
   ValueId residual(const std::string& block, ValueId x) {
     model_.layers.back().block_input = true;
+    model_.layers.back().split = x;
     ValueId branch = x;
     for (int k = 1; k <= spec_.branch; ++k) branch = unit(block, spec_.branch == 1 ? "" : fmt::format("{}", k), branch, spec_.width);
     const ValueId y = model_.graph.add<ResidualAdd>(block + ".add", {x, branch}, spec_.branch_scale);
@@ -136,14 +163,31 @@ class MlpBuilder {
 
 }  // namespace
 
+ModelShape shape_of(const Dataset& data, std::int64_t batch, DType dtype) {
+  return {.batch = batch, .features = static_cast<std::int64_t>(data.shape.features()), .classes = data.classes, .dtype = dtype,
+          .image = data.shape};
+}
+
 Model build_model(const ModelSpec& spec, const ModelShape& shape) {
   if (shape.batch < 1) throw UserError(fmt::format("a batch of {}: at least 1", shape.batch));
   Model model;
   model.spec = spec;
   model.graph = Graph(shape.dtype);
-  model.x = model.graph.input("x", {{shape.batch, shape.features}, shape.dtype});
+  const auto extent = [](std::size_t n) { return static_cast<std::int64_t>(n); };
+  Shape x{shape.batch, shape.features};
+  if (spec.conv) {
+    if (shape.image.features() == 0)
+      throw UserError(fmt::format("model {}: it takes images, and nothing says how the {} features are arranged", quote(spec.text), shape.features));
+    x = {shape.batch, extent(shape.image.height), extent(shape.image.width), extent(shape.image.channels)};
+  }
+  model.x = model.graph.input("x", {x, shape.dtype});
   model.labels = model.graph.input("labels", {{shape.batch}, DType::i32});
-  model.logits = MlpBuilder(model, shape.classes).build();
+  try {
+    model.logits = spec.conv ? build_conv_net(model, shape.classes) : MlpBuilder(model, shape.classes).build();
+  } catch (const UserError& e) {
+    if (!spec.conv) throw;
+    throw UserError(fmt::format("model {} on images of {}x{}: {}", quote(spec.text), shape.image.height, shape.image.width, e.what()));
+  }
   model.graph.add_loss("loss", std::make_shared<const SoftmaxCrossEntropy>(), {model.logits, model.labels});
   return model;
 }

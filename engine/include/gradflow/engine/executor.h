@@ -37,6 +37,7 @@ struct ExecutorOptions {
   std::vector<ValueId> input_gradients;
   std::vector<ProbeRequest> probes;
   bool fuse_probes = true;
+  bool fuse = true;      // layers that can be one pass become one; values with probes stay, and all with `retain`
   bool record = true;    // replay the step as one recording where the backend can
   int history = 1;       // probe readings of this many steps are kept on the device (a ring)
 };
@@ -49,7 +50,7 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  const Graph& graph() const noexcept;
+  const Graph& graph() const noexcept;  // as it runs: fused, its values numbered as in the graph given
   const Plan& plan() const noexcept;
   const ExecutorOptions& options() const noexcept;
   Backend& backend() const noexcept;

@@ -26,9 +26,12 @@ inline constexpr int kNobody = -1;
 struct Value {
   std::string name;        // of the node that makes it ("block07.linear"), or of the input
   TensorSpec spec;
-  NodeId producer = kNobody;  // kNobody: an input of the graph
+  NodeId producer = kNobody;  // kNobody: an input of the graph, or fused away
   int output = 0;             // which output of the producer
   std::vector<NodeId> consumers;  // ascending; a node appears once per use
+  bool fused_away = false;        // lay between two layers that became one: it never exists in memory
+
+  bool is_input() const noexcept { return producer == kNobody && !fused_away; }
 };
 
 struct Node {
@@ -69,6 +72,11 @@ class Graph {
   const Value& value(ValueId v) const { return values_.at(static_cast<std::size_t>(v)); }
   const ParameterSpec& parameter(ParameterId p) const { return parameters_.at(static_cast<std::size_t>(p)); }
   std::size_t parameter_count() const noexcept;  // trainable scalars
+
+  // The same computation with fewer passes over memory: where a layer is the only reader of another's only
+  // output and the two can be one (Layer::fuse), they become one node, "bn1+relu". Values, parameters and states
+  // keep their numbers and order; values in `kept` stay.
+  Graph fused(std::span<const ValueId> kept) const;
 
   // By name; UserError naming the nearest existing one if there is none.
   ValueId find_value(std::string_view name) const;

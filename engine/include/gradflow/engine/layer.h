@@ -116,6 +116,10 @@ class Layer {
   // The only place where shapes are decided; throws UserError when the inputs do not fit.
   virtual Inference infer(std::span<const TensorSpec> inputs) const = 0;
   virtual std::unique_ptr<Prepared> prepare(std::span<const TensorSpec> inputs, Backend& backend) const;
+  // One layer that does what this one does and then `next`, whose input `operand` is this one's only output and is
+  // read by nobody else; null where there is none. Its inputs are this layer's and then the others of `next`,
+  // its output is that of `next`; parameters and states are this layer's and then those of `next`.
+  virtual std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const;
   virtual FusedStats fused_stats() const noexcept { return {}; }
   virtual void forward(ForwardContext& c) const = 0;
   virtual void backward(BackwardContext& c) const = 0;

@@ -77,7 +77,7 @@ struct Plan {
   std::size_t parameter_bytes = 0, state_bytes = 0;  // persistent, outside the arena
 
   // Indices into buffers, or kNobody.
-  std::vector<int> value_buffer, gradient_buffer;      // by ValueId
+  std::vector<int> value_buffer, gradient_buffer;      // by ValueId; none for what was fused away
   std::vector<int> parameter_gradient_buffer;          // by ParameterId
   std::vector<std::vector<int>> saved_buffers;         // by NodeId
   std::vector<int> forward_workspace, backward_workspace;  // by NodeId
@@ -87,6 +87,8 @@ struct Plan {
 };
 
 // workspaces: what Layer::prepare booked, per node; backend is asked for it.
+//
+// graph.fused() before planning is the caller's: values that probes or `retain` want must be kept in it.
 Plan make_plan(const Graph& graph, const PlanOptions& options, Backend& backend);
 
 }  // namespace gradflow

@@ -10,6 +10,7 @@ class Activation final : public Layer {
  public:
   explicit Activation(PointwiseId op) : info_(info_of(op)) {}
 
+  PointwiseId op() const noexcept { return info_.id; }
   std::string_view type() const noexcept override { return info_.name; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
   FusedStats fused_stats() const noexcept override { return {true, true, true, true, info_.id}; }

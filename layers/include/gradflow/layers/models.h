@@ -7,6 +7,18 @@
 // residual block x + scale * branch(x) (full pre-activation, He et al. 2016); with skip=off the same units are
 // a chain. So a plain and a residual network of equal depth, width and seed have the same parameters,
 // bit for bit, and z^l below means the same in both.
+//
+//   resnet:depth=56,version=v1,shortcut=A,norm=bn       plain:depth=56
+//
+// He et al. 2015 (1512.03385), section 4.2, for small images: a 3x3 convolution to 16 channels, three stages of n
+// blocks of two 3x3 convolutions with 16, 32, 64 channels, the second and third stage beginning with stride 2,
+// global average pooling, and a linear layer: depth 6n+2. version=v2 is the pre-activation form (1603.05027).
+// `plain` leaves out the shortcuts and is otherwise the same, names and bits of all its weights included.
+//
+//   resnet18, resnet34, resnet50, resnet101, resnet152
+//
+// The ImageNet networks of the same paper, as torchvision builds them: stride 2 in a bottleneck's 3x3
+// convolution, projection shortcuts where the shape changes, its parameter names.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +27,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gradflow/engine/dataset.h"
 #include "gradflow/engine/graph.h"
 #include "gradflow/engine/parameters.h"
 
@@ -31,9 +44,28 @@ struct MlpSpec {
   Initializer initializer;
 };
 
+// A shortcut where a block changes the shape: A every stride-th pixel and zeros for new channels; B a projection
+// (1x1 convolution); C projections in all blocks.
+enum class ShortcutKind : std::uint8_t { A, B, C };
+
+struct ConvNetSpec {
+  bool imagenet = false;        // the networks for large images; depth is then 18, 34, 50, 101 or 152
+  bool residual = true;         // false: plain
+  std::int64_t depth = 20;      // weight layers, projections not counted
+  bool pre_activation = false;  // version v2
+  ShortcutKind shortcut = ShortcutKind::A;
+  bool batch_norm = true;       // without it, convolutions have biases (zero at first)
+  PointwiseId act = PointwiseId::relu;
+  double branch_scale = 1;
+  Initializer initializer;
+};
+
 struct ModelSpec {
   std::string text;  // as written
   MlpSpec mlp;
+  std::optional<ConvNetSpec> conv;  // then `mlp` means nothing
+
+  const Initializer& initializer() const { return conv ? conv->initializer : mlp.initializer; }
 };
 
 // Strict; UserError names what is wrong and the nearest valid name.
@@ -51,16 +83,22 @@ struct WeightLayer {
   ValueId z = kNobody;
   std::optional<ValueId> activation;  // what the nonlinearity makes of z^l; none for the head
   bool block_input = false;           // z^l feeds a residual block: its gradient has a skip and a branch part
+  // What feeds a residual block behind this layer: z^l, or with version v1 the activation of it.
+  std::optional<ValueId> split;
 };
 
 struct ModelShape {
   std::int64_t batch = 1, features = 1, classes = 2;
   DType dtype = DType::f32;
+  ImageShape image;  // what the features are; networks of convolutions need it
 };
+
+ModelShape shape_of(const Dataset& data, std::int64_t batch, DType dtype = DType::f32);
 
 struct Model {
   ModelSpec spec;
-  Graph graph;  // inputs "x" [batch, features] and "labels" i32 [batch]; ends in the loss "loss"
+  // Inputs "x", [batch, features] or [batch, height, width, channels], and "labels" i32 [batch]; ends in "loss".
+  Graph graph;
   ValueId x = kNobody, labels = kNobody, logits = kNobody;
   std::vector<WeightLayer> layers;
 };

@@ -13,6 +13,7 @@ class ResidualAdd final : public Layer {
  public:
   explicit ResidualAdd(double scale = 1);
 
+  double scale() const noexcept { return scale_; }
   std::string_view type() const noexcept override { return "residual_add"; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
   FusedStats fused_stats() const noexcept override { return {.x = false, .y = true, .dy = true, .dx = false}; }

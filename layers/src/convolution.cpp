@@ -1,0 +1,110 @@
+#include "gradflow/layers/convolution.h"
+
+#include <algorithm>
+
+#include "images.h"
+
+namespace gradflow {
+namespace {
+
+struct Booked final : Prepared {
+  std::shared_ptr<kernels::Convolution> convolution;
+};
+
+}  // namespace
+
+Convolution::Convolution(const ConvolutionOptions& o) : options_(o) {
+  if (o.outputs < 1 || o.kernel_h < 1 || o.kernel_w < 1 || o.stride_h < 1 || o.stride_w < 1 || o.groups < 1 ||
+      o.pad_h < 0 || o.pad_w < 0)
+    throw UserError(
+        fmt::format("a convolution with {} outputs, window {}x{}, stride {}x{}, padding {}x{}, {} groups: "
+                    "all but the padding "
+                    "must be at least 1",
+                    o.outputs, o.kernel_h, o.kernel_w, o.stride_h, o.stride_w, o.pad_h, o.pad_w, o.groups));
+}
+
+kernels::ConvolutionDesc Convolution::describe(const TensorSpec& x) const {
+  const ConvolutionOptions& o = options_;
+  return {.dtype = x.dtype,
+          .batch = x.shape[0],
+          .height = x.shape[1],
+          .width = x.shape[2],
+          .channels = x.shape[3],
+          .outputs = o.outputs,
+          .kernel_h = o.kernel_h,
+          .kernel_w = o.kernel_w,
+          .stride_h = o.stride_h,
+          .stride_w = o.stride_w,
+          .pad_h = o.pad_h,
+          .pad_w = o.pad_w,
+          .groups = o.groups,
+          .bias = o.bias};
+}
+
+Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
+  const TensorSpec& x = image_input(inputs, "a convolution");
+  const ConvolutionOptions& o = options_;
+  const std::int64_t channels = x.shape[3];
+  if (channels < 1 || channels % o.groups != 0 || o.outputs % o.groups != 0)
+    throw UserError(fmt::format("{} channels and {} outputs do not divide into {} groups", channels,
+                                o.outputs, o.groups));
+  require_fit(x, o.kernel_h, o.kernel_w, o.pad_h, o.pad_w);
+  const kernels::ConvolutionDesc d = describe(x);
+  const std::int64_t in = channels / o.groups, taps = o.kernel_h * o.kernel_w;
+  Inference r;
+  r.outputs = {{{d.batch, d.out_height(), d.out_width(), o.outputs}, x.dtype}};
+  r.parameters = {{.name = "weight",
+                   .shape = {o.outputs, o.kernel_h, o.kernel_w, in},
+                   .role = ParameterRole::weight,
+                   .fan_in = taps * in,
+                   .fan_out = taps * (o.outputs / o.groups),
+                   .decay = true}};
+  if (o.bias)
+    r.parameters.push_back({.name = "bias",
+                            .shape = {o.outputs},
+                            .role = ParameterRole::bias,
+                            .fan_in = taps * in,
+                            .fan_out = taps * (o.outputs / o.groups),
+                            .decay = true});
+  r.backward_reads_input = {0};
+  const double y = static_cast<double>(r.outputs[0].elements()),
+               w = static_cast<double>(o.outputs * taps * in);
+  const double bytes_x = static_cast<double>(x.bytes()), bytes_y = static_cast<double>(r.outputs[0].bytes());
+  const double bytes_w = w * static_cast<double>(size_of(x.dtype)),
+               flops = 2 * y * static_cast<double>(taps * in);
+  r.forward = {bytes_x + bytes_y + bytes_w, flops};
+  r.backward = {2 * bytes_x + 2 * bytes_y + 2 * bytes_w, 2 * flops};
+  return r;
+}
+
+std::unique_ptr<Prepared> Convolution::prepare(std::span<const TensorSpec> inputs, Backend& backend) const {
+  auto p = std::make_unique<Booked>();
+  p->convolution = backend.prepare_convolution(describe(inputs[0]));
+  p->forward_workspace = p->convolution->forward_workspace();
+  p->backward_workspace =
+      std::max(p->convolution->backward_data_workspace(), p->convolution->backward_weights_workspace());
+  return p;
+}
+
+void Convolution::forward(ForwardContext& c) const {
+  static_cast<Booked&>(*c.prepared)
+      .convolution->forward(c.x[0].data, c.parameters[0].data, options_.bias ? c.parameters[1].data : nullptr,
+                            c.y[0].data, c.workspace);
+}
+
+void Convolution::backward(BackwardContext& c) const {
+  kernels::Convolution& convolution = *static_cast<Booked&>(*c.prepared).convolution;
+  const Tensor& dy = c.dy[0];
+  convolution.backward_data(dy.data, c.parameters[0].data, c.dx[0].data, c.modes[0], c.workspace);
+  convolution.backward_weights(c.x[0].data, dy.data, c.dparameters[0].data, c.parameter_modes[0],
+                               c.workspace);
+  if (options_.bias)
+    c.backend->column_sum({.dtype = dy.dtype(),
+                           .rows = dy.shape().rows(),
+                           .columns = static_cast<std::size_t>(options_.outputs),
+                           .x = dy.data,
+                           .y = c.dparameters[1].data,
+                           .mode = c.parameter_modes[1]});
+}
+
+}  // namespace gradflow

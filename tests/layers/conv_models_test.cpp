@@ -1,0 +1,176 @@
+// The convolutional networks: topology and counts as published, and gradients of whole small ones.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "gradflow/kernels/error.h"
+#include "gradflow/layers/models.h"
+#include "layers/harness.h"
+
+namespace gradflow {
+namespace {
+
+using test::check_gradients;
+using test::Network;
+
+Model build(const std::string& text, ImageShape image, std::int64_t classes, std::int64_t batch = 2,
+            DType dtype = DType::f32) {
+  return build_model(parse_model(text), {.batch = batch,
+                                         .features = static_cast<std::int64_t>(image.features()),
+                                         .classes = classes,
+                                         .dtype = dtype,
+                                         .image = image});
+}
+
+constexpr ImageShape kCifar{32, 32, 3};
+
+// Convolutions, batch norm's two numbers a channel, and the last layer; He et al. 2015, Table 6, prints them
+// rounded (0.27 M ... 19.4 M).
+TEST(ConvModels, ParameterCountsAreThePublishedOnes) {
+  const std::map<int, std::size_t> counts = {{20, 269722}, {32, 464154},   {44, 658586},
+                                             {56, 853018}, {110, 1727962}, {1202, 19421274}};
+  for (const auto& [depth, count] : counts) {
+    for (const char* family : {"resnet", "plain"}) {
+      const Model m = build(fmt::format("{}:depth={}", family, depth), kCifar, 10);
+      EXPECT_EQ(m.graph.parameter_count(), count) << family << depth;
+      EXPECT_EQ(m.layers.size(), static_cast<std::size_t>(depth));
+    }
+  }
+  // torchvision's figures.
+  const std::map<int, std::size_t> imagenet = {
+      {18, 11689512}, {34, 21797672}, {50, 25557032}, {101, 44549160}, {152, 60192808}};
+  for (const auto& [depth, count] : imagenet) {
+    const Model m = build(fmt::format("resnet{}", depth), {224, 224, 3}, 1000);
+    EXPECT_EQ(m.graph.parameter_count(), count) << depth;
+    EXPECT_EQ(m.layers.size(), static_cast<std::size_t>(depth));
+  }
+}
+
+TEST(ConvModels, NamesAndShapesAreTorchvisions) {
+  const Model m = build("resnet50", {224, 224, 3}, 1000);
+  std::map<std::string, std::string> shapes;
+  for (const ParameterSpec& p : m.graph.parameters()) shapes[p.name] = p.shape.to_string();
+  EXPECT_EQ(shapes.size(), 161u);
+  // [outputs, height, width, channels]: torchvision's [outputs, channels, height, width] permuted.
+  EXPECT_EQ(shapes["conv1.weight"], "[64, 7, 7, 3]");
+  EXPECT_EQ(shapes["bn1.weight"], "[64]");
+  EXPECT_EQ(shapes["bn1.bias"], "[64]");
+  EXPECT_EQ(shapes["layer1.0.conv1.weight"], "[64, 1, 1, 64]");
+  EXPECT_EQ(shapes["layer1.0.conv3.weight"], "[256, 1, 1, 64]");
+  EXPECT_EQ(shapes["layer1.0.downsample.0.weight"], "[256, 1, 1, 64]");
+  EXPECT_EQ(shapes["layer1.0.downsample.1.bias"], "[256]");
+  EXPECT_EQ(shapes["layer3.5.conv2.weight"], "[256, 3, 3, 256]");
+  EXPECT_EQ(shapes["layer4.2.bn3.weight"], "[2048]");
+  EXPECT_EQ(shapes["fc.weight"], "[1000, 2048]");
+  EXPECT_EQ(shapes["fc.bias"], "[1000]");
+  std::set<std::string> states;
+  for (const StateSpec& s : m.graph.states()) states.insert(s.name);
+  EXPECT_TRUE(states.contains("layer4.0.downsample.1.running_var"));
+  EXPECT_TRUE(states.contains("bn1.running_mean"));
+  EXPECT_EQ(m.graph.value(m.graph.find_value("layer4.2.relu3")).spec.shape, (Shape{2, 7, 7, 2048}));
+}
+
+TEST(ConvModels, StagesHaveThePapersShapes) {
+  const Model m = build("resnet:depth=20", kCifar, 10);
+  const auto shape = [&](const char* name) { return m.graph.value(m.graph.find_value(name)).spec.shape; };
+  EXPECT_EQ(shape("conv1"), (Shape{2, 32, 32, 16}));
+  EXPECT_EQ(shape("layer1.2.relu2"), (Shape{2, 32, 32, 16}));
+  EXPECT_EQ(shape("layer2.0.conv1"), (Shape{2, 16, 16, 32}));
+  EXPECT_EQ(shape("layer3.2.relu2"), (Shape{2, 8, 8, 64}));
+  EXPECT_EQ(shape("avgpool"), (Shape{2, 64}));
+  const Model odd = build("resnet:depth=8", {28, 27, 1}, 10);  // any size goes
+  EXPECT_EQ(odd.graph.value(odd.graph.find_value("layer3.0.add")).spec.shape, (Shape{2, 7, 7, 64}));
+}
+
+// Shortcuts of the three kinds: where there are projections, and what they add to the count.
+TEST(ConvModels, ShortcutKinds) {
+  const auto projections = [](const Model& m) {
+    int n = 0;
+    for (const Node& node : m.graph.nodes()) n += node.name.ends_with("downsample.0");
+    return n;
+  };
+  const Model a = build("resnet:depth=20", kCifar, 10), b = build("resnet:depth=20,shortcut=B", kCifar, 10),
+              c = build("resnet:depth=20,shortcut=C", kCifar, 10);
+  EXPECT_EQ(projections(a), 0);
+  EXPECT_EQ(projections(b), 2);
+  EXPECT_EQ(projections(c), 9);
+  EXPECT_EQ(b.graph.parameter_count() - a.graph.parameter_count(), 16u * 32 + 2 * 32 + 32u * 64 + 2 * 64);
+  for (const Model* m : {&a, &b, &c})
+    for (const WeightLayer& layer : m->layers)
+      if (layer.split) {
+        EXPECT_EQ(m->graph.value(*layer.split).consumers.size(), 2u) << layer.name;
+      }
+}
+
+// With equal names and shapes, plain and residual networks start from the same bits.
+TEST(ConvModels, PlainAndResidualShareTheirWeights) {
+  const Model plain = build("plain:depth=8", kCifar, 10), residual = build("resnet:depth=8", kCifar, 10);
+  ASSERT_EQ(plain.graph.parameters().size(), residual.graph.parameters().size());
+  for (std::size_t i = 0; i < plain.graph.parameters().size(); ++i) {
+    EXPECT_EQ(plain.graph.parameters()[i].name, residual.graph.parameters()[i].name);
+    EXPECT_EQ(plain.graph.parameters()[i].shape, residual.graph.parameters()[i].shape);
+  }
+}
+
+std::string error_of(const std::string& text, ImageShape image = kCifar) {
+  try {
+    build(text, image, 10);
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(ConvModels, WrongTextsAreSaidInOneLine) {
+  EXPECT_EQ(error_of("resnet:depth=21"),
+            "model 'resnet:depth=21': 'depth=21' is not 6n+2, two layers in each of 3n blocks; nearest are "
+            "20 and 26 (keys: depth, "
+            "version, act, norm, init, gain, shortcut, branch_scale)");
+  EXPECT_NE(error_of("resnet:depth=25").find("nearest are 20 and 26"), std::string::npos);
+  EXPECT_NE(error_of("resnet51").find("did you mean 'resnet50'"), std::string::npos);
+  EXPECT_NE(error_of("plain:shortcut=A").find("unknown key 'shortcut'"), std::string::npos);
+  EXPECT_NE(error_of("resnet50:depth=50").find("unknown key 'depth'"), std::string::npos);
+  EXPECT_NE(error_of("resnet:shortcut=D").find("one of A, B, C"), std::string::npos);
+  EXPECT_NE(error_of("resnet:version=v3").find("one of v1, v2"), std::string::npos);
+  EXPECT_NE(error_of("resnet:branch_scale=x").find("a finite number or 1/sqrt(L)"), std::string::npos);
+  EXPECT_NE(error_of("resnet", ImageShape{}).find("it takes images"), std::string::npos);
+  EXPECT_EQ(error_of("resnet", {1, 1, 3}), "accepted");  // padding keeps one pixel alive
+}
+
+class SmallConvNet : public testing::TestWithParam<std::string> {};
+
+TEST_P(SmallConvNet, GradientsAreTheSlopesOfTheLoss) {
+  const Model m = build(GetParam(), {6, 5, 2}, 3, 3, DType::f64);
+  Network n(m.graph, 11, {.retain = true, .input_gradients = {m.x}});
+  // Weights in [-1, 1] would explode over fan-ins of 144 to 576: He's variance instead.
+  n.parameters.initialize({}, 11);
+  // Sums of some thousand terms, and a loss with more curvature than a single layer's; a fifth of the
+  // elements' differences cross a kink of one of the many ReLU inputs, which the check leaves out.
+  const int compared = check_gradients(n, {.step = 1e-6, .tolerance = 2e-6, .floor = 0, .per_tensor = 3});
+  EXPECT_GT(compared, 30);
+  double largest = 0;
+  for (const ParameterSpec& p : m.graph.parameters())
+    for (const double g : n.parameter_gradient(p.name)) largest = std::fmax(largest, std::fabs(g));
+  EXPECT_GT(largest, 0.01) << "gradients too small to prove anything";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Networks, SmallConvNet,
+    testing::Values("plain:depth=8", "plain:depth=8,norm=none,act=tanh", "resnet:depth=8",
+                    "resnet:depth=8,shortcut=B", "resnet:depth=8,shortcut=C",
+                    "resnet:depth=8,version=v2,act=sigmoid", "resnet:depth=8,version=v2,shortcut=B",
+                    "resnet:depth=8,norm=none,branch_scale=1/sqrt(L)", "plain:depth=8,version=v2"),
+    [](const auto& network) {
+      std::string name = network.param;
+      std::ranges::replace_if(
+          name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+      return name;
+    });
+
+}  // namespace
+}  // namespace gradflow

@@ -1,0 +1,171 @@
+// Fused layers: the same bits as the layers they replace, the same parameters and states, fewer launches.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+
+#include "engine/expect_error.h"
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/executor.h"
+#include "gradflow/engine/random.h"
+#include "gradflow/layers/activation.h"
+#include "gradflow/layers/batch_norm.h"
+#include "gradflow/layers/models.h"
+#include "gradflow/layers/residual_add.h"
+#include "layers/harness.h"
+
+namespace gradflow {
+namespace {
+
+Model small(const std::string& text, DType dtype = DType::f32) {
+  return build_model(parse_model(text),
+                     {.batch = 6, .features = 9 * 8 * 2, .classes = 4, .dtype = dtype, .image = {9, 8, 2}});
+}
+
+// Some training steps; what they leave in every parameter and state, the losses, and how many launches a step
+// had.
+struct Trained {
+  std::vector<std::vector<std::byte>> memory;
+  std::vector<double> losses;
+  std::size_t launches = 0, arena_bytes = 0;
+};
+
+Trained train(const std::string& text, bool fuse, bool probes) {
+  const Model m = small(text);
+  const std::unique_ptr<Backend> device = open_device("cpu", 2);
+  ParameterStore store(*device, m.graph);
+  store.initialize(m.spec.initializer(), 5);
+  Optimizer optimizer(store, {.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
+  ExecutorOptions options{.fuse = fuse};
+  if (probes) options.probes = all_scalar_probes(m.graph, true, true);
+  Executor executor(m.graph, store, &optimizer, options);
+  const Tensor x = executor.input("x"), labels = executor.input("labels");
+  RandomStream(3, "images").fill_normal(std::span(x.as<float>(), x.elements()), 0, 1);
+  for (std::size_t i = 0; i < labels.elements(); ++i)
+    labels.as<std::int32_t>()[i] = static_cast<std::int32_t>(i % 4);
+  Trained run{.memory = {},
+              .losses = {},
+              .launches = executor.plan().launches.size(),
+              .arena_bytes = executor.plan().arena_bytes};
+  for (int step = 1; step <= 3; ++step) {
+    optimizer.set_step(step);
+    executor.step();
+    run.losses.push_back(executor.take_loss().loss_sum);
+  }
+  const auto keep = [&](const Tensor& t) {
+    const auto* bytes = static_cast<const std::byte*>(t.data);
+    run.memory.emplace_back(bytes, bytes + t.bytes());
+  };
+  for (const Tensor& t : store.parameters()) keep(t);
+  for (const Tensor& t : store.states()) keep(t);
+  return run;
+}
+
+class FusedTraining : public testing::TestWithParam<std::string> {};
+
+TEST_P(FusedTraining, HasTheBitsOfTheLayersItReplaces) {
+  const Trained fused = train(GetParam(), true, false), apart = train(GetParam(), false, false);
+  EXPECT_LT(fused.launches, apart.launches);
+  EXPECT_EQ(fused.losses, apart.losses);
+  EXPECT_EQ(fused.memory, apart.memory);
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining,
+                         testing::Values("resnet:depth=8",
+                                         "resnet:depth=8,shortcut=B,act=tanh,branch_scale=0.5",
+                                         "resnet:depth=8,version=v2", "plain:depth=8,act=sigmoid",
+                                         "mlp:depth=6,width=20,norm=bn,skip=on,branch=2"),
+                         [](const auto& network) {
+                           std::string name = network.param;
+                           std::ranges::replace_if(
+                               name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); },
+                               '_');
+                           return name;
+                         });
+
+TEST(Fusion, ProbesKeepTheirValuesAndChangeNoBit) {
+  const Trained measured = train("resnet:depth=8", true, true), apart = train("resnet:depth=8", false, true),
+                fused = train("resnet:depth=8", true, false);
+  EXPECT_EQ(measured.launches, apart.launches);  // everything is looked at: nothing was fused
+  EXPECT_EQ(measured.memory, fused.memory);
+}
+
+TEST(Fusion, WhatBecomesOne) {
+  const Model m = small("resnet:depth=8");
+  const Graph g = m.graph.fused({});
+  std::vector<std::string> names;
+  for (const Node& n : g.nodes()) names.push_back(n.name);
+  EXPECT_EQ(names,
+            (std::vector<std::string>{
+                "conv1", "bn1+relu", "layer1.0.conv1", "layer1.0.bn1+relu1", "layer1.0.conv2",
+                "layer1.0.bn2+add+relu2", "layer2.0.shortcut", "layer2.0.conv1", "layer2.0.bn1+relu1",
+                "layer2.0.conv2", "layer2.0.bn2+add+relu2", "layer3.0.shortcut", "layer3.0.conv1",
+                "layer3.0.bn1+relu1", "layer3.0.conv2", "layer3.0.bn2+add+relu2", "avgpool", "fc", "loss"}));
+  EXPECT_EQ(g.node(g.find_node("layer1.0.bn2+add+relu2")).layer->type(), "batch_norm+add+relu");
+  EXPECT_EQ(g.parameters().size(), m.graph.parameters().size());
+  EXPECT_EQ(g.values().size(), m.graph.values().size());
+  const ValueId between = g.find_value("layer1.0.add");
+  EXPECT_TRUE(g.value(between).fused_away);
+  EXPECT_FALSE(g.value(g.find_value("layer1.0.relu2")).fused_away);
+  // A second reader, or somebody who wants to look: then it stays.
+  const Graph kept = m.graph.fused(std::vector{between});
+  EXPECT_FALSE(kept.value(between).fused_away);
+  EXPECT_EQ(kept.node(kept.value(between).producer).name, "layer1.0.bn2+add");
+}
+
+TEST(Fusion, WhatStaysApart) {
+  Graph g;
+  const ValueId x = g.input("x", {{4, 6}, DType::f32});
+  const ValueId n = g.add<BatchNorm>("norm", {x});
+  const ValueId both = g.add<ResidualAdd>("skip_is_input", {x, n});  // x twice into one layer
+  const ValueId m = g.add<BatchNorm>("norm2", {both});
+  const ValueId crossed = g.add<ResidualAdd>("norm_is_skip", {m, both});  // not the branch
+  const ValueId k = g.add<BatchNorm>("norm3", {crossed});
+  g.add<Activation>("act1", {k}, PointwiseId::relu);  // two readers
+  g.add<Activation>("act2", {k}, PointwiseId::tanh);
+  EXPECT_EQ(g.fused({}).nodes().size(), g.nodes().size());
+}
+
+TEST(Fusion, AProbeOnWhatIsGoneIsRefused) {
+  const Model m = small("resnet:depth=8");
+  const Graph g = m.graph.fused({});
+  const std::unique_ptr<Backend> device = open_device("cpu", 1);
+  PlanOptions options{.probes = {{.target = ProbeTarget::value, .id = g.find_value("bn1")}}};
+  test::expect_error([&] { make_plan(g, options, *device); }, "it lies inside a fused layer");
+}
+
+// The split of a gradient into skip and branch works on the fused network as on the other.
+TEST(Fusion, AResidualSplitIsTheSame) {
+  for (const char* version : {"v1", "v2"}) {
+    const Model m = small(fmt::format("resnet:depth=14,version={}", version));
+    std::vector<GradientSplit> splits;
+    for (const bool fuse : {false, true}) {
+      const std::unique_ptr<Backend> device = open_device("cpu", 2);
+      ParameterStore store(*device, m.graph);
+      store.initialize(m.spec.initializer(), 5);
+      ExecutorOptions options{.fuse = fuse};
+      for (const WeightLayer& layer : m.layers)
+        if (layer.split)
+          options.probes.push_back({.target = ProbeTarget::gradient, .id = *layer.split, .split = true});
+      ASSERT_GE(options.probes.size(), 4u);
+      Executor executor(m.graph, store, nullptr, options);
+      const Tensor x = executor.input("x");
+      RandomStream(3, "images").fill_normal(std::span(x.as<float>(), x.elements()), 0, 1);
+      executor.step();
+      for (const ProbeReading& r : executor.read_probes()) {
+        EXPECT_GT(r.split.first.norm(), 0);
+        EXPECT_GT(r.split.rest.norm(), 0);
+        splits.push_back(r.split);
+      }
+    }
+    for (std::size_t i = 0; i < splits.size() / 2; ++i) {
+      EXPECT_EQ(splits[i].first.sum_squares, splits[i + splits.size() / 2].first.sum_squares);
+      EXPECT_EQ(splits[i].dot, splits[i + splits.size() / 2].dot);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gradflow
