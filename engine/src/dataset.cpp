@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "dataset_cifar.h"
 #include "dataset_synthetic.h"
 #include "gradflow/engine/idx.h"
 #include "gradflow/engine/random.h"
@@ -111,11 +112,16 @@ Dataset load_dataset(std::string_view spec) {
           fmt::format("data {}: expected {}:DIR, the folder of the IDX files", quote(spec), name));
     return read_folder(spec, fs::path(rest), name == "mnist" ? 10 : 0);
   }
+  if (name == "cifar10" || name == "cifar100") {
+    if (rest.empty())
+      throw UserError(fmt::format("data {}: expected {}:DIR, the folder of its binary files", quote(spec), name));
+    return read_cifar(spec, fs::path(rest), name == "cifar10" ? 10 : 100);
+  }
   if (name == "synthetic") {
     SpecReader reader(spec, "data");
     return make_synthetic(reader);
   }
-  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "synthetic"});
+  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic"});
 }
 
 void normalize_inputs(Dataset& data) {

@@ -14,6 +14,8 @@
 //   fashion-mnist       Debian's package dataset-fashion-mnist, or the folder GRADFLOW_FASHION_MNIST
 //   mnist:DIR           the four files of MNIST or a relative with 10 classes, plain or .gz
 //   idx:DIR             the same file names with any sizes and up to 256 classes
+//   cifar10:DIR         the six files data_batch_1.bin ... test_batch.bin of the binary version
+//   cifar100:DIR        its train.bin and test.bin (fine labels)
 //   synthetic[:n=8192,test=2048,height=1,width=1,channels=784,features=,classes=10,noise=1,seed=1]
 //                       features=N is short for channels=N; what it is: dataset_synthetic.cpp
 #pragma once

@@ -1,0 +1,79 @@
+// CIFAR's binary files: pixels where they belong, and every fault in one line.
+#include <gtest/gtest.h>
+
+#include "engine/temp_dir.h"
+#include "gradflow/engine/dataset.h"
+#include "gradflow/engine/file.h"
+
+namespace gradflow {
+namespace {
+
+using testing::has;
+using testing::TempDir;
+using testing::user_error;
+
+// Pixel p of plane c is 100 c + p % 97, so that a plane in the wrong place shows.
+std::string record(std::string labels) {
+  for (int c = 0; c < 3; ++c)
+    for (int p = 0; p < 1024; ++p) labels += static_cast<char>(c * 50 + p % 47);
+  return labels;
+}
+
+void write_ten(const TempDir& dir) {
+  for (int i = 1; i <= 5; ++i)
+    write_file_atomically(dir / ("data_batch_" + std::to_string(i) + ".bin"),
+                          record(std::string(1, static_cast<char>(i))) + record(std::string(1, '\0')));
+  write_file_atomically(dir / "test_batch.bin", record("\x09"));
+}
+
+std::string load_error(const std::string& spec) {
+  return user_error([&] { load_dataset(spec); });
+}
+
+TEST(Cifar, TenIsReadInOrderAndChannelsLast) {
+  TempDir dir;
+  write_ten(dir);
+  const Dataset data = load_dataset("cifar10:" + dir.path().string());
+  EXPECT_EQ(data.shape, (ImageShape{32, 32, 3}));
+  EXPECT_EQ(data.classes, 10);
+  EXPECT_EQ(data.train.labels, (std::vector<std::uint8_t>{1, 0, 2, 0, 3, 0, 4, 0, 5, 0}));
+  EXPECT_EQ(data.test.labels, (std::vector<std::uint8_t>{9}));
+  for (const std::size_t pixel : {std::size_t{0}, std::size_t{33}, std::size_t{1023}})
+    for (std::size_t c = 0; c < 3; ++c)
+      EXPECT_EQ(data.train.images[3 * 3072 + pixel * 3 + c], c * 50 + pixel % 47) << pixel << " " << c;
+}
+
+TEST(Cifar, AnUnpackedArchiveIsFoundInsideItsFolder) {
+  TempDir dir;
+  std::filesystem::create_directory(dir / "cifar-100-binary");
+  write_file_atomically(dir / "cifar-100-binary/train.bin",
+                        record("\x13\x63") + record(std::string(2, '\0')));
+  write_file_atomically(dir / "cifar-100-binary/test.bin", record("\x01\x05"));
+  const Dataset data = load_dataset("cifar100:" + dir.path().string());
+  EXPECT_EQ(data.classes, 100);
+  EXPECT_EQ(data.train.labels, (std::vector<std::uint8_t>{99, 0}));
+  EXPECT_EQ(data.test.labels, (std::vector<std::uint8_t>{5}));
+}
+
+TEST(Cifar, FaultsAreNamed) {
+  TempDir dir;
+  const std::string ten = "cifar10:" + dir.path().string(), hundred = "cifar100:" + dir.path().string();
+  EXPECT_TRUE(has(load_error("cifar10"), "expected cifar10:DIR"));
+  EXPECT_TRUE(has(load_error("cifar10:/no/such/folder"), "there is no folder '/no/such/folder'"));
+  EXPECT_TRUE(has(load_error(ten), "no data_batch_1.bin in the folder"));
+  write_ten(dir);
+  std::filesystem::remove(dir / "test_batch.bin");
+  EXPECT_TRUE(has(load_error(ten), "no test_batch.bin in the folder"));
+  write_file_atomically(dir / "test_batch.bin", record("\x09").substr(1));
+  EXPECT_TRUE(has(load_error(ten), "has 3072 bytes, which is no whole number of records of 3073"));
+  write_file_atomically(dir / "test_batch.bin", "");
+  EXPECT_TRUE(has(load_error(ten), "has 0 bytes"));
+  write_file_atomically(dir / "test_batch.bin", record("\x09") + record("\x0a"));
+  EXPECT_TRUE(has(load_error(ten), "record 1 has the label 10, but only 0 to 9 exist"));
+  write_file_atomically(dir / "train.bin", record("\x14\x05"));
+  write_file_atomically(dir / "test.bin", record("\x01\x05"));
+  EXPECT_TRUE(has(load_error(hundred), "record 0 has the coarse label 20"));
+}
+
+}  // namespace
+}  // namespace gradflow
