@@ -12,8 +12,8 @@ several times slower, and a comparison with that would be unfair.
 
 Correctness: gradflow writes its batch, weights, loss and gradients as safetensors; PyTorch computes loss and
 gradients from the same weights and batch, and the largest differences are printed, relative to the
-largest element of each tensor. The exit code is 1 if one is above 1e-4, which f32 sums in another order reach
-nowhere near at these sizes, and a wrong formula exceeds by far.
+largest element of each tensor. The exit code is 1 if one is above 1e-4 (1e-8 in f64), which sums in another order
+reach nowhere near at these sizes, and a wrong formula exceeds by far.
 """
 import argparse
 import json
@@ -28,16 +28,36 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SPEED_MODEL = "mlp:depth=50,width=256,act=relu,init=he"
-SPEED_DATA = "synthetic:features=256"
+SPEED = {  # by the name that --only takes: model, data
+    "mlp": ("mlp:depth=50,width=256,act=relu,init=he", "synthetic:features=256"),
+    "resnet20": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128"),
+}
 CHECK_MODELS = [
     "mlp:depth=6,width=64,act=relu,init=he",
     "mlp:depth=6,width=64,act=tanh,init=xavier,skip=on",
     "mlp:depth=6,width=64,act=sigmoid,init=xavier,norm=bn",
     "mlp:depth=8,width=64,act=relu,init=he,norm=bn,skip=on,branch=2,branch_scale=0.5",
     "mlp:depth=50,width=256,act=relu,init=he",
+    "resnet:depth=20",
+    "resnet:depth=20,shortcut=B,act=tanh",
+    "resnet:depth=20,version=v2,shortcut=C,branch_scale=0.5",
+    "plain:depth=20,norm=none",
+    "resnet18",
+    "resnet50",
 ]
-LIMIT = 1e-4
+LIMIT = {"f32": 1e-4, "f64": 1e-8}
+
+
+def check_inputs(model):
+    """Data, batch and type of a gradient comparison. Of the millions of ReLU inputs that batch norm spreads around zero in
+    a convolutional network, some lie within f32's rounding of zero: the two programs then differ in their sign, and
+    gradients by percents, without either being wrong. Such networks are compared in f64."""
+    kinks = "norm=none" not in model and "act=" not in model
+    if model.startswith("mlp"):
+        return "synthetic:features=256", 128, "f32"
+    if model[6:].split(":")[0].isdigit():  # resnet50
+        return "synthetic:height=64,width=64,channels=3,n=256,test=16,classes=100", 4, "f64"
+    return "synthetic:height=32,width=32,channels=3,n=1024,test=128", 16, "f64" if kinks else "f32"
 
 
 def read_safetensors(path):
@@ -56,12 +76,62 @@ def read_safetensors(path):
 
 
 def parse_spec(spec):
-    values = dict(item.split("=", 1) for item in spec.split(":", 1)[1].split(","))
+    values = dict(item.split("=", 1) for item in spec.partition(":")[2].split(",") if item)
     return {"act": "relu", "skip": "off", "norm": "none", "branch": "1", "branch_scale": "1", **values}
+
+
+def conv_forward(torch, spec, weights, x):
+    """The convolutional networks of the same header. Weights lie as [outputs, height, width, channels]."""
+    functional = torch.nn.functional
+    options = parse_spec(spec)
+    act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "linear": lambda v: v}[options["act"]]
+    preact, residual = options.get("version") == "v2", not spec.startswith("plain")
+    blocks = sorted({tuple(int(n) for n in name[5:].split(".")[:2]) for name in weights if name.startswith("layer")})
+    scale = 1 / math.sqrt(len(blocks)) if options["branch_scale"] == "1/sqrt(L)" else float(options["branch_scale"])
+
+    def conv(name, v, stride):
+        w = weights[name + ".weight"].permute(0, 3, 1, 2)
+        return functional.conv2d(v, w, weights.get(name + ".bias"), stride, (w.shape[2] - 1) // 2)
+
+    def norm(name, v):
+        if name + ".weight" not in weights:
+            return v
+        return functional.batch_norm(v, None, None, weights[name + ".weight"], weights[name + ".bias"], training=True)
+
+    imagenet = weights["conv1.weight"].shape[1] == 7
+    x = conv("conv1", x.permute(0, 3, 1, 2), 2 if imagenet else 1)
+    if not preact:
+        x = act(norm("bn1", x))
+    if imagenet:
+        x = functional.max_pool2d(x, 3, 2, 1)
+    for stage, index in blocks:
+        name = f"layer{stage}.{index}."
+        stride = 2 if index == 0 and stage > 1 else 1
+        count = 3 if name + "conv3.weight" in weights else 2
+        out = weights[f"{name}conv{count}.weight"].shape[0]
+        branch = act(norm(name + "bn1", x)) if preact else x
+        if name + "downsample.0.weight" in weights:
+            skip = conv(name + "downsample.0", branch, stride)
+            skip = skip if preact else norm(name + "downsample.1", skip)
+        else:
+            skip = functional.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, out - x.shape[1]))
+        for k in range(1, count + 1):
+            if preact and k > 1:
+                branch = act(norm(f"{name}bn{k}", branch))
+            branch = conv(f"{name}conv{k}", branch, stride if k == count - 1 else 1)
+            if not preact:
+                branch = norm(f"{name}bn{k}", branch)
+                branch = act(branch) if k < count else branch
+        x = skip + scale * branch if residual else branch
+        x = x if preact else act(x)
+    x = act(norm("bn", x)) if preact else x
+    return functional.linear(x.mean((2, 3)), weights["fc.weight"], weights["fc.bias"])
 
 
 def torch_forward(torch, spec, weights, x):
     """The network that layers/include/gradflow/layers/models.h describes, from its parameter names alone."""
+    if not spec.startswith("mlp"):
+        return conv_forward(torch, spec, weights, x)
     functional = torch.nn.functional
     options = parse_spec(spec)
     act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "linear": lambda v: v}[options["act"]]
@@ -89,13 +159,13 @@ def torch_forward(torch, spec, weights, x):
     return unit("head", "", z)
 
 
-def check(program, model, data, batch):
+def check(program, model, data, batch, dtype):
     """Largest relative difference of the loss and of any gradient between gradflow and PyTorch."""
     import torch
     with tempfile.TemporaryDirectory() as folder:
         tensors_file, json_file = Path(folder) / "t.safetensors", Path(folder) / "m.json"
         subprocess.run([program, "measure", "--device", "cpu", "--model", model, "--data", data, "--batch", str(batch),
-                        "--save-tensors", tensors_file, "--json", json_file], check=True, stdout=subprocess.DEVNULL)
+                        "--dtype", dtype, "--save-tensors", tensors_file, "--json", json_file], check=True, stdout=subprocess.DEVNULL)
         tensors = {name: torch.from_numpy(value) for name, value in read_safetensors(tensors_file).items()}
         loss_here = json.loads(json_file.read_text())["loss"]
     names = [n for n in tensors if f"grad/{n}" in tensors and "activation/" not in n and n not in ("x", "labels")]
@@ -112,32 +182,70 @@ def check(program, model, data, batch):
         difference = (ours - theirs).abs().max().item() / scale if scale else (ours - theirs).abs().max().item()
         if not difference <= worst:
             worst, worst_name = difference, name
-    return {"model": model, "loss_gradflow": loss_here, "loss_torch": loss.item(),
+    return {"model": model, "dtype": dtype, "loss_gradflow": loss_here, "loss_torch": loss.item(),
             "loss_difference": abs(loss_here - loss.item()) / abs(loss.item()),
             "gradient_difference": worst, "worst_tensor": worst_name, "tensors": len(names)}
 
 
-def peer(threads, steps):
-    """One timing of the PyTorch step; run in a process of its own. Prints milliseconds a step."""
-    import torch
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
+def mlp_peer(torch):
     layers = []
     for _ in range(49):
         layer = torch.nn.Linear(256, 256)
         torch.nn.init.kaiming_normal_(layer.weight)
         layers += [layer, torch.nn.ReLU(inplace=True)]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(256, 10))
+    return torch.nn.Sequential(*layers, torch.nn.Linear(256, 10)), torch.randn(128, 256)
+
+
+def resnet20_peer(torch):
+    """ResNet-20 in channels_last, which is faster here than PyTorch's default layout."""
+    nn, functional = torch.nn, torch.nn.functional
+
+    class Block(nn.Module):
+        def __init__(self, before, after):
+            super().__init__()
+            self.stride = after // before if before != after else 1
+            self.zeros = after - before
+            self.conv1 = nn.Conv2d(before, after, 3, self.stride, 1, bias=False)
+            self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+            self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)), inplace=True)))
+            if self.zeros:
+                x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.zeros))
+            return functional.relu(y + x, inplace=True)
+
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.fc(x.mean((2, 3)))
+
+    widths = [16] + [16] * 3 + [32] * 3 + [64] * 3
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
+                          *[Block(a, b) for a, b in zip(widths, widths[1:])], Head())
+    last = torch.channels_last
+    return model.to(memory_format=last), torch.randn(128, 3, 32, 32).to(memory_format=last)
+
+
+def peer(name, threads, steps):
+    """One timing of the PyTorch step; run in a process of its own. Prints milliseconds a step."""
+    import torch
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model, x = {"mlp": mlp_peer, "resnet20": resnet20_peer}[name](torch)
     # foreach: one fused pass over all parameters, its faster way here.
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, foreach=True)
-    x, labels = torch.randn(128, 256), torch.randint(0, 10, (128,))
+    labels = torch.randint(0, 10, (128,))
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(model(x), labels).backward()
         optimizer.step()
 
-    for _ in range(10):
+    for _ in range(min(10, steps)):
         step()
     times = []
     for _ in range(steps):
@@ -155,35 +263,56 @@ def peer_environment(threads):
     return environment
 
 
-def time_ours(program, threads, steps, probes):
+def time_ours(name, program, threads, steps, probes):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bench.json"
-        subprocess.run([program, "bench", "step", "--device", "cpu", "--model", SPEED_MODEL, "--data", SPEED_DATA, "--batch", "128",
+        subprocess.run([program, "bench", "step", "--device", "cpu", "--model", SPEED[name][0], "--data", SPEED[name][1], "--batch", "128",
                         "--optimizer", "sgd", "--probes", probes, "--repeat", str(steps), "--json", out],
                        check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
         return json.loads(out.read_text())
 
 
-def time_theirs(threads, steps):
-    result = subprocess.run([sys.executable, __file__, "--peer", "--threads", str(threads), "--steps", str(steps)], check=True,
+def time_theirs(name, threads, steps):
+    result = subprocess.run([sys.executable, __file__, "--peer", name, "--threads", str(threads), "--steps", str(steps)], check=True,
                             stdout=subprocess.PIPE, env=peer_environment(threads))
     return json.loads(result.stdout)
+
+
+def compare_speed(name, arguments):
+    steps = arguments.steps if name == "mlp" else max(3, arguments.steps // 10)
+    rounds = []
+    for _ in range(arguments.rounds):
+        ours = time_ours(name, arguments.program, arguments.threads, steps, "none")["median_ms"]
+        probed = time_ours(name, arguments.program, arguments.threads, steps, "all")["median_ms"]
+        theirs = time_theirs(name, arguments.threads, steps)["median_ms"]
+        rounds.append({"gradflow_ms": ours, "gradflow_probes_ms": probed, "torch_ms": theirs})
+    median = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+    ratios = sorted(r["torch_ms"] / r["gradflow_ms"] for r in rounds)
+    overhead = statistics.median(r["gradflow_probes_ms"] / r["gradflow_ms"] for r in rounds)
+    print(f"one training step, {SPEED[name][0]}, batch 128, {arguments.threads} threads, {arguments.rounds} rounds:\n"
+          f"  gradflow {median['gradflow_ms']:.2f} ms, with all scalar probes {median['gradflow_probes_ms']:.2f} ms ({overhead:.3f}x)\n"
+          f"  PyTorch  {median['torch_ms']:.2f} ms\n"
+          f"  gradflow is {statistics.median(ratios):.2f}x as fast (from {ratios[0]:.2f}x to {ratios[-1]:.2f}x)", flush=True)
+    return {"model": SPEED[name][0], "rounds": rounds, "probe_overhead": overhead,
+            "ratio": {"median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]}}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=ROOT / "build" / "gradflow")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=100, help="timed steps in a round")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps of the mlp in a round; a tenth of it of the others")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", action="append", help="compare gradients of this model instead of the built-in list")
-    parser.add_argument("--data", default="synthetic:features=256")
+    parser.add_argument("--data", help="for the gradients; the default fits each model")
+    parser.add_argument("--only", choices=sorted(SPEED), action="append", help="time this step alone")
     parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument("--no-gradients", action="store_true")
     parser.add_argument("--json", help="write all figures to this file")
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
-        return peer(arguments.threads, arguments.steps)
+        return peer(arguments.peer, arguments.threads, arguments.steps)
     try:
         import torch
     except ImportError:
@@ -195,30 +324,16 @@ def main():
     results = {"torch": torch.__version__, "threads": arguments.threads, "gradients": []}
     failed = False
     print(f"same weights, same batch (PyTorch {torch.__version__}):")
-    for model in arguments.model or CHECK_MODELS:
-        r = check(arguments.program, model, arguments.data, 128)
+    for model in [] if arguments.no_gradients else arguments.model or CHECK_MODELS:
+        data, batch, dtype = check_inputs(model)
+        r = check(arguments.program, model, arguments.data or data, batch, dtype)
         results["gradients"].append(r)
-        bad = not (r["gradient_difference"] <= LIMIT and r["loss_difference"] <= LIMIT)
+        bad = not (r["gradient_difference"] <= LIMIT[dtype] and r["loss_difference"] <= LIMIT[dtype])
         failed |= bad
-        print(f"  {model}\n    loss differs by {r['loss_difference']:.1e}, gradients by at most {r['gradient_difference']:.1e} "
-              f"({r['worst_tensor']}, of {r['tensors']} tensors){'  TOO MUCH' if bad else ''}")
+        print(f"  {model}, {dtype}\n    loss differs by {r['loss_difference']:.1e}, gradients by at most {r['gradient_difference']:.1e} "
+              f"({r['worst_tensor']}, of {r['tensors']} tensors){'  TOO MUCH' if bad else ''}", flush=True)
     if not arguments.no_speed:
-        rounds = []
-        for _ in range(arguments.rounds):
-            ours = time_ours(arguments.program, arguments.threads, arguments.steps, "none")["median_ms"]
-            probed = time_ours(arguments.program, arguments.threads, arguments.steps, "all")["median_ms"]
-            theirs = time_theirs(arguments.threads, arguments.steps)["median_ms"]
-            rounds.append({"gradflow_ms": ours, "gradflow_probes_ms": probed, "torch_ms": theirs})
-        results["rounds"] = rounds
-        median = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
-        ratios = sorted(r["torch_ms"] / r["gradflow_ms"] for r in rounds)
-        overhead = statistics.median(r["gradflow_probes_ms"] / r["gradflow_ms"] for r in rounds)
-        results["ratio"] = {"median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]}
-        results["probe_overhead"] = overhead
-        print(f"one training step, {SPEED_MODEL}, batch 128, {arguments.threads} threads, {arguments.rounds} rounds:\n"
-              f"  gradflow {median['gradflow_ms']:.2f} ms, with all scalar probes {median['gradflow_probes_ms']:.2f} ms ({overhead:.3f}x)\n"
-              f"  PyTorch  {median['torch_ms']:.2f} ms\n"
-              f"  gradflow is {statistics.median(ratios):.2f}x as fast (from {ratios[0]:.2f}x to {ratios[-1]:.2f}x)")
+        results["speed"] = {name: compare_speed(name, arguments) for name in arguments.only or SPEED}
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
     sys.exit(1 if failed else 0)

@@ -123,7 +123,8 @@ class BadValues(Program):
                 "mlp:skip=on,branch=3": "branch=3", "mlp:branch=2": "skip=on", "mlp:skip=on,depth=2": "raise depth",
                 "mlp:skip=on,branch=2,depth=5": "multiple of branch", "mlp:gain=nan": "gain=nan", "mlp:gain=-1": "gain=-1",
                 "mlp:skip=on,branch_scale=inf": "branch_scale=inf", "mlp:norm=batch": "norm=batch", "mlp:init=hee": "init=hee",
-                "mlp:depth=3,,width=4": "mlp:depth=3,,width=4", "mlp:depth=3,": "mlp", "mlp:depth=3\nwidth=4": "depth=3"}.items():
+                "resnet:depth=21": "nearest are 20 and 26", "resnet:shortcut=D": "one of A, B, C", "plain:shortcut=A": "shortcut",
+                "resnet49": "did you mean 'resnet", "mlp:depth=3,,width=4": "mlp:depth=3,,width=4", "mlp:depth=3,": "mlp", "mlp:depth=3\nwidth=4": "depth=3"}.items():
             self.refused("plan", "--model", spec, says=says)
             self.refused("measure", "--model", spec, "--data", DATA, "--json", "m.json", says=says)
         self.refused("bench", "step", "--model", "mlp:deph=3", "--json", "b.json", says="did you mean 'depth'")
@@ -153,7 +154,7 @@ class BadValues(Program):
     def test_data(self):
         for spec, says in {"cifar": "cifar", "fashion-mnits": "did you mean 'fashion-mnist'", "mnist:": "mnist", "mnist": "mnist",
                            "mnist:/nowhere/at/all": "/nowhere/at/all", "idx:/nowhere": "/nowhere", "synthetic:classes=0": "classes=0",
-                           "synthetic:clases=3": "did you mean 'classes'", "synthetic:n=0": "n=0", "": "data"}.items():
+                           "synthetic:clases=3": "did you mean 'classes'", "cifar10": "cifar10:DIR", "cifar100:/nowhere": "/nowhere", "synthetic:n=0": "n=0", "": "data"}.items():
             self.refused("measure", "--model", MODEL, "--data", spec, "--json", "m.json", says=says)
             self.refused("plan", "--model", MODEL, "--data", spec, "--json", "p.json", says=says) if spec else None
 
@@ -227,6 +228,20 @@ class Info(Program):
             self.assertEqual(json.loads(result.stdout)["devices"][0]["threads"], 1)
 
 
+class Convolutional(Program):
+    IMAGES = "synthetic:height=9,width=8,channels=2,n=64,test=16,classes=4"
+
+    def test_every_command_takes_them(self):
+        for model in ("resnet:depth=8,shortcut=B", "plain:depth=8,norm=none,act=tanh"):
+            common = ["--model", model, "--data", self.IMAGES, "--batch", "8"]
+            self.works("plan", *common)
+            self.works("measure", *common, "--json", "m.json")
+            self.assertGreater(self.read_json("m.json")["loss"], 0)
+            self.works("bench", "step", *common, "--repeat", "1", "--probes", "all")
+            self.works("train", *common, "--optimizer", "sgd", "--lr", "0.1", "--steps", "3", "--out", "run-" + model[:5])
+        self.works("train", "--resume", "--out", "run-plain", "--steps", "5")
+
+
 class Plan(Program):
     MODEL = "mlp:depth=6,width=16,act=tanh,skip=on,norm=bn"
 
@@ -255,6 +270,16 @@ class Plan(Program):
                 buffer = buffers[operand["buffer"]]
                 self.assertTrue(buffer["first_launch"] <= number <= buffer["last_launch"], launch)
             written |= {operand["buffer"] for operand in launch["writes"]}
+
+    def test_layers_are_fused_unless_asked_not_to(self):
+        fused = self.plan()
+        self.assertTrue(fused["fused"])
+        self.assertIn("block01.norm+tanh", [l["layer"] for l in fused["launches"]])
+        apart, probed = self.plan("--no-fuse"), self.plan("--probes", "all")
+        for p in (apart, probed):
+            self.assertFalse(p["fused"])
+        self.assertLess(fused["total_bytes_moved"], apart["total_bytes_moved"])
+        self.assertIn("layers became", self.works("plan", "--model", self.MODEL))
 
     def test_inference_and_no_reuse(self):
         self.works("plan", "--model", "mlp:depth=30,width=64", "--json", "deep.json")
