@@ -55,7 +55,7 @@ __device__ inline void reduce_columns(std::size_t rows, std::size_t columns, con
   if (inside) {
     const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
     std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y;
-    constexpr int kUnroll = K >= 8 ? 2 : 4;  // loads in flight, as registers allow
+    [[maybe_unused]] constexpr int kUnroll = K >= 8 ? 2 : 4;  // loads in flight, as registers allow
 #pragma unroll kUnroll
     for (; row < rows; row += step) term(row, column, sums);
   }
