@@ -80,7 +80,7 @@ class CudnnConvolution final : public Convolution {
   void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
     library_.queue().activate();
     if (d_.bias)
-      broadcast_rows(library_.queue(), static_cast<const float*>(bias), static_cast<float*>(y),
+      broadcast_rows(library_.queue(), DType::f32, static_cast<const float*>(bias), y,
                      static_cast<std::size_t>(d_.batch * d_.out_height() * d_.out_width()),
                      static_cast<std::size_t>(d_.outputs));
     check_cudnn(
