@@ -132,7 +132,7 @@ void apply_forward(const Context& context, const BatchNormForward& a, const Colu
             *factor = room.lanes[2] + block * kLanes, *shift = room.lanes[3] + block * kLanes;
     for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
       const T* xv = x + offset;
-      const T* sv = skip + offset;
+      const T* sv = kSkip ? skip + offset : nullptr;
       T d[kLanes];  // of its own: then no pointer can overlap with it
       for (std::size_t l = 0; l < lanes; ++l) {
         T n = ((xv[l] - high[l]) - low[l]) * factor[l] + shift[l];
@@ -260,8 +260,8 @@ void backward(const Context& context, const BatchNormBackward& a) {
             *mean_g = room.lanes[2] + block * kLanes, *slope = room.lanes[3] + block * kLanes;
     for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
       const T* xv = x + offset;
-      T* dxv = dx + offset;
-      T* dskipv = dskip + offset;
+      T* dxv = dx ? dx + offset : nullptr;
+      T* dskipv = dskip ? dskip + offset : nullptr;
       T d[kLanes];
       for (std::size_t l = 0; l < lanes; ++l) d[l] = through_op(offset + l);
       if (kSkip && skip_mode == GradMode::overwrite) {
