@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -65,7 +66,7 @@ TEST(KernelCases, MoveNoMoreThanTheirOperands) {
       EXPECT_LE(w.read_bytes, times * bytes) << c.name;
       EXPECT_LE(w.written_bytes, bytes) << c.name;
       EXPECT_GE(w.bytes(), c.call == "gather_batch" ? 4.0 * static_cast<double>(w.rows) : 1) << c.name;
-      EXPECT_LE(w.rows * w.columns, size) << c.name;
+      EXPECT_LE(w.rows * w.columns, std::max<std::size_t>(size, 4)) << c.name;  // a pack of channels is whole
     }
 }
 

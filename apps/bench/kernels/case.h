@@ -54,7 +54,7 @@ struct KernelCase {
   std::vector<std::string> kernels;  // what it launches on CUDA, in this order
 
   // `size`: elements of the tensor the operation is about, at least 1. A matrix has that many elements or
-  // fewer, where its columns do not divide it.
+  // fewer, where its columns do not divide it; at least 4 where channels are moved in fours.
   std::function<Work(std::size_t size)> work;
   // Fixes the operands; the result may be called any number of times. Throws UserError for a dtype that the
   // backend has no kernel for.
