@@ -51,6 +51,16 @@ def work_of(torch, question):
         if variant == "accumulate":
             return lambda saved, dy, dx: dx.add_(back(saved, dy)), [numbers(size)] * 3
         return back, [numbers(size)] * 2
+    fused = re.fullmatch(r"(bias|residual)_(\w+)_(forward|backward)", stem)
+    if fused and pointwise_forward(torch, fused[2]):
+        return fused_work(torch, fused[1], fused[2], fused[3], numbers, size, rows, columns)
+    if stem.startswith("pool_") and columns == 16 * 16 * 64:
+        return pooling(torch, stem, rows, dtype)
+    if stem in ("random_normal", "random_uniform"):
+        return (lambda y: y.normal_() if stem == "random_normal" else y.uniform_()), [numbers(size)]
+    if stem == "cast_to":
+        other = torch.bfloat16 if question["dtype"] == "f32" else torch.float32
+        return lambda x: x.to(dtype), [numbers(size, kind=other)]
     if stem == "residual_forward":
         return lambda skip, branch: torch.add(skip, branch, alpha=0.5), [numbers(size)] * 2
     if stem == "residual_backward":
@@ -84,6 +94,46 @@ def work_of(torch, question):
     update = re.fullmatch(r"(sgd|nesterov|adam|adamw)_update", stem)
     if update and variant in ("", "momentum=0"):
         return update_of(torch, update[1], variant, size)
+    return None
+
+
+def fused_work(torch, kind, op, direction, numbers, size, rows, columns):
+    """Two operations that gradflow does in one pass: bias and activation, residual addition and activation."""
+    act, back = pointwise_forward(torch, op), pointwise_backward(torch, op)
+    if kind == "bias":
+        bias = numbers(columns, kind=torch.float32)
+        if direction == "forward":
+            return lambda x, b: act(x + b.to(x.dtype)), [numbers(rows, columns), bias]
+
+        def gradients(saved, dy):
+            dx = back(saved, dy)
+            return dx, dx.sum(0, dtype=torch.float32)
+        return gradients, [numbers(rows, columns)] * 2
+    if direction == "forward":
+        return lambda skip, branch: act(torch.add(skip, branch, alpha=0.5)), [numbers(size)] * 2
+
+    def split(y, dy):
+        g = back(y, dy)
+        return g, g * 0.5
+    return split, [numbers(size)] * 2
+
+
+def pooling(torch, stem, batch, dtype):
+    """Windows of 3 by 3, two apart, over images of 16 by 16 with 64 channels, channels last."""
+    window, functional, aten = ([3, 3], [2, 2], [1, 1]), torch.nn.functional, torch.ops.aten
+
+    def images(height):
+        return lambda: torch.randn(batch, 64, height, height, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
+
+    if stem == "pool_max_all":
+        return lambda x: functional.max_pool2d(x, *window, return_indices=True), [images(16)]
+    if stem == "pool_average_all":
+        return lambda x: functional.avg_pool2d(x, *window), [images(16)]
+    if stem == "pool_max_gradient":
+        places = functional.max_pool2d(images(16)(), *window, return_indices=True)[1]
+        return lambda x, dy: aten.max_pool2d_with_indices_backward(dy, x, *window, [1, 1], False, places), [images(16), images(8)]
+    if stem == "pool_average_gradient":
+        return lambda x, dy: aten.avg_pool2d_backward(dy, x, *window, False, True, None), [images(16), images(8)]
     return None
 
 

@@ -74,7 +74,7 @@ def library_folders():
                     "/usr/lib/x86_64-linux-gnu", *(os.path.join(path, "nvidia", "*", "lib") for path in sys.path if path),
                     *(os.path.join(path, "nvidia", "*", "lib", "x86_64") for path in sys.path if path)):
         for folder in sorted(glob.glob(pattern)):
-            if glob.glob(os.path.join(folder, "libcublas.so.*")):
+            if any(glob.glob(os.path.join(folder, name)) for name in ("libcublas.so.*", "libcudnn.so.*")):
                 found.append(folder)
     return found
 

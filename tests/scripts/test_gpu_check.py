@@ -5,6 +5,7 @@ Usage: test_gpu_check.py [name of one test]
 """
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -123,6 +124,12 @@ class Steps(WithFolder):
             json.dump({"testsuites": [{"testsuite": tests}]}, file)
         self.assertEqual(gpu_check.gtest_counts(path), "1 passed, 1 skipped, 1 failed")
         self.assertIn("no record", gpu_check.gtest_counts(path + "x"))
+
+    def test_every_kernel_is_of_one_family(self):
+        for name in ("fill_f32", "memory_copy_f32", "linear_stats_f32", "leaky_relu_backward_bf16/accumulate", "bias_relu_forward_f32",
+                     "residual_tanh_backward_bf16", "pool_max_all_f32", "batch_norm_forward_f32", "softmax_cross_entropy_f32/classes=10",
+                     "sgd_update_f32/tensors=100", "mark_alive_f32", "gather_batch_f32", "anything_new_f32"):
+            self.assertEqual(sum(bool(re.search(family, name)) for family in gpu_check.FAMILIES), 1, name)
 
     def test_kernels_come_family_by_family(self):
         program = self.script("gradflow", f"""
