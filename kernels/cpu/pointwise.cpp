@@ -7,6 +7,8 @@
 namespace gradflow::kernels::cpu {
 namespace {
 
+static_assert(kTile <= kBlock);
+
 // The loops below may run in place, element by element: `ivdep` tells the compiler that no iteration reads
 // what an earlier one wrote, which its own overlap test would have to deny when the pointers are equal.
 
@@ -58,6 +60,56 @@ void collect(const Context& context, std::size_t n, std::size_t sink, Stats* to)
   for (std::size_t i = 0; i < Chunks(n).count; ++i) add(*to, context.partial(i, sink));
 }
 
+// The loops that measure as they go: what the loops above compute, bit for bit, for n <= kBlock numbers, a
+// multiple of kRow. `kept` holds the input, which the output may replace. Where ReLU puts zeros, zeros are
+// counted on the way.
+template <class Op>
+constexpr bool kMakesZeros = Op::id == PointwiseId::relu;
+
+template <class Op>
+void forward_block(const float* x, float* y, std::size_t n, StatsLanes<float>& x_lanes,
+                   StatsLanes<float>& y_lanes) {
+  BlockSums<kAccumulators> x_block;
+  BlockSums<kAccumulators, kMakesZeros<Op>> y_block;
+  alignas(64) float kept[kBlock];
+  for (std::size_t i = 0; i < n; i += kRow)
+#pragma GCC unroll 4
+    for (int j = 0; j < kAccumulators; ++j) {
+      const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
+      const Floats in = load(x + at);
+      const Floats out = map(in, [](float v) { return Op::template forward<Math<float>>(v); });
+      store(kept + at, in);
+      store(y + at, out);
+      x_block.add(in, j);
+      y_block.add(out, j);
+    }
+  x_lanes.add_block(x_block, kept, n);
+  y_lanes.add_block(y_block, y, n);
+}
+
+template <class Op, bool accumulate>
+void backward_block(const float* saved, const float* dy, float* dx, std::size_t n,
+                    StatsLanes<float>& dy_lanes, StatsLanes<float>& dx_lanes) {
+  BlockSums<kAccumulators> dy_block;
+  BlockSums<kAccumulators, kMakesZeros<Op>> dx_block;
+  alignas(64) float kept[kBlock];
+  for (std::size_t i = 0; i < n; i += kRow)
+#pragma GCC unroll 4
+    for (int j = 0; j < kAccumulators; ++j) {
+      const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
+      const Floats in = load(dy + at);
+      Floats out = map(load(saved + at), in,
+                       [](float s, float g) { return Op::template backward<Math<float>>(s, g); });
+      if constexpr (accumulate) out = load(dx + at) + out;
+      store(kept + at, in);
+      store(dx + at, out);
+      dy_block.add(in, j);
+      dx_block.add(out, j);
+    }
+  dy_lanes.add_block(dy_block, kept, n);
+  dx_lanes.add_block(dx_block, dx, n);
+}
+
 template <class Op, class S>
 void forward(const Context& context, const PointwiseForward& a) {
   using T = Arithmetic<S>;
@@ -68,6 +120,13 @@ void forward(const Context& context, const PointwiseForward& a) {
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> x_lanes, y_lanes;
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
+                     if constexpr (std::is_same_v<S, float>)
+                       if (a.x_stats && a.y_stats) {
+                         const std::size_t n = (to - from) / kRow * kRow;
+                         forward_block<Op>(x + from, y + from, n, x_lanes, y_lanes);
+                         y_lanes.add_saturated(count_saturated<Op>(y + from, n));
+                         from += n;
+                       }
                      const std::size_t n = to - from;
                      TileIn<S> x_tile;
                      TileOut<S> y_tile;
@@ -97,24 +156,34 @@ void backward(const Context& context, const PointwiseBackward& a) {
   const bool wanted = a.mode != GradMode::none;
   Stats* dx_stats = wanted ? a.dx_stats : nullptr;
   const bool cheap = !a.dy_stats && !dx_stats;
-  for_each_chunk(context, a.n, cheap ? kSerialCheap : kSerialExpensive,
-                 [&](std::size_t chunk, std::size_t begin, std::size_t end) {
-                   StatsLanes<T> dy_lanes, dx_lanes;
-                   for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-                     const std::size_t n = to - from;
-                     TileIn<S> saved_tile, dy_tile;
-                     TileOut<S> dx_tile;
-                     const T* dys = dy_tile.read(dy + from, n);
-                     if (a.dy_stats) dy_lanes.add(dys, n);
-                     if (!wanted) return;
-                     T* dxs = dx_tile.open(dx + from, n, a.mode);
-                     backward_loop<Op>(saved_tile.read(saved + from, n), dys, dxs, n, a.mode == GradMode::accumulate);
-                     dx_tile.close(dx + from, n);
-                     if (dx_stats) dx_lanes.add(dxs, n);
-                   });
-                   if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = dy_lanes.result();
-                   if (dx_stats) static_cast<Stats&>(context.partial(chunk, 1)) = dx_lanes.result();
-                 });
+  for_each_chunk(
+      context, a.n, cheap ? kSerialCheap : kSerialExpensive,
+      [&](std::size_t chunk, std::size_t begin, std::size_t end) {
+        StatsLanes<T> dy_lanes, dx_lanes;
+        for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
+          if constexpr (std::is_same_v<S, float>)
+            if (a.dy_stats && dx_stats) {
+              const std::size_t n = (to - from) / kRow * kRow;
+              if (a.mode == GradMode::accumulate)
+                backward_block<Op, true>(saved + from, dy + from, dx + from, n, dy_lanes, dx_lanes);
+              else
+                backward_block<Op, false>(saved + from, dy + from, dx + from, n, dy_lanes, dx_lanes);
+              from += n;
+            }
+          const std::size_t n = to - from;
+          TileIn<S> saved_tile, dy_tile;
+          TileOut<S> dx_tile;
+          const T* dys = dy_tile.read(dy + from, n);
+          if (a.dy_stats) dy_lanes.add(dys, n);
+          if (!wanted) return;
+          T* dxs = dx_tile.open(dx + from, n, a.mode);
+          backward_loop<Op>(saved_tile.read(saved + from, n), dys, dxs, n, a.mode == GradMode::accumulate);
+          dx_tile.close(dx + from, n);
+          if (dx_stats) dx_lanes.add(dxs, n);
+        });
+        if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = dy_lanes.result();
+        if (dx_stats) static_cast<Stats&>(context.partial(chunk, 1)) = dx_lanes.result();
+      });
   collect(context, a.n, 0, a.dy_stats);
   collect(context, a.n, 1, dx_stats);
 }

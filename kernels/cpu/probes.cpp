@@ -7,8 +7,6 @@
 namespace gradflow::kernels::cpu {
 namespace {
 
-static_assert(kTile <= kMaxStatsTile);
-
 template <class Op, class S>
 void stats_of(const Context& context, const StatsOf& a) {
   using T = Arithmetic<S>;

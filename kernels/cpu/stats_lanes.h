@@ -2,14 +2,15 @@
 //
 // One object accumulates the statistics of a chunk; result() closes it. The loop is separate from the
 // operation whose output it measures and runs over a tile that is still in the L1 cache: so passing a sink
-// cannot change what the operation computes, and every operation shares this one loop.
+// cannot change what the operation computes, and every operation shares this one loop. Operations that mostly
+// wait for memory measure in registers instead, where it costs least: they fill BlockSums themselves and keep
+// a copy of what they overwrite.
 //
-// The sums run in 16 lanes, element i of a tile in lane i % 16, so that additions overlap. A product of two
-// f32 numbers is exact in f64, hence fused and separate multiply-add agree, and for f32 the AVX-512 loop
-// (stats_avx512.h) and the portable one give the same bits.
+// The f64 sums run in 16 lanes, element i of a tile in lane i % 16, so that additions overlap. f32 numbers
+// come by blocks that stats_block.h sums in f32 first.
 //
-// Denormal and non-finite numbers are rare: the main loop only notices that a tile has some, by integer
-// arithmetic on the bits of |x|, and a second pass over that tile counts them.
+// Zeros, denormal and non-finite numbers are rare: the main loop only notices that a block has some, by
+// integer arithmetic on the bits of |x|, and a second pass over that block counts them.
 #pragma once
 
 #include <algorithm>
@@ -20,11 +21,9 @@
 #include <type_traits>
 
 #include "gradflow/kernels/stats.h"
+#include "stats_block.h"
 
 namespace gradflow::kernels::cpu {
-
-inline constexpr std::size_t kStatsLanes = 16;
-inline constexpr std::size_t kMaxStatsTile = 2048;  // counters of one tile fit in 32 bits, see stats_avx512.h
 
 template <class T>
 using BitsOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
@@ -34,55 +33,9 @@ BitsOf<T> magnitude_bits(T x) {
   return std::bit_cast<BitsOf<T>>(x) & (~BitsOf<T>{0} >> 1);
 }
 
-template <class T>
-struct alignas(64) LaneSums {
-  double sum[kStatsLanes] = {};
-  double squares[kStatsLanes] = {};
-  BitsOf<T> nonzeros[kStatsLanes] = {};
-  BitsOf<T> max[kStatsLanes] = {};
-};
-
-struct RareNumbers {  // whether a tile has any
-  bool denormals = false, nonfinite = false;
-};
-
-// Adds x[0, n) to the lanes. `normal` are the bits of the smallest number that counts as normal.
-template <class T>
-RareNumbers scan(const T* x, std::size_t n, BitsOf<T> normal, LaneSums<T>& lanes) {
-  using Bits = BitsOf<T>;
-  LaneSums<T> local = lanes;
-  std::size_t i = 0;
-  for (; i + kStatsLanes <= n; i += kStatsLanes)
-    for (std::size_t l = 0; l < kStatsLanes; ++l) {
-      const double v = static_cast<double>(x[i + l]);
-      local.sum[l] += v;
-      local.squares[l] += v * v;
-    }
-  for (std::size_t l = 0; i + l < n; ++l) {
-    const double v = static_cast<double>(x[i + l]);
-    local.sum[l] += v;
-    local.squares[l] += v * v;
-  }
-  Bits max = 0, nonzeros = 0, denormals = 0;
-  for (std::size_t j = 0; j < n; ++j) {
-    const Bits b = magnitude_bits(x[j]);
-    max = std::max(max, b);
-    nonzeros += std::min(b, Bits{1});
-    denormals |= Bits{b - 1 < normal - 1};  // 0 - 1 wraps to the largest number
-  }
-  local.nonzeros[0] += nonzeros;
-  local.max[0] = std::max(local.max[0], max);
-  lanes = local;
-  return {denormals != 0, max >= std::bit_cast<Bits>(std::numeric_limits<T>::infinity())};
-}
-
-}  // namespace gradflow::kernels::cpu
-
-#ifdef __AVX512F__
-#include "stats_avx512.h"
-#endif
-
-namespace gradflow::kernels::cpu {
+inline constexpr int kAccumulators = 4;
+inline constexpr std::size_t kRow = kAccumulators * kVector;
+inline constexpr std::size_t kBlock = kRow * kTerms;  // the longest block of kAccumulators accumulators
 
 template <class T>
 class StatsLanes {
@@ -92,7 +45,16 @@ class StatsLanes {
   explicit StatsLanes(T smallest_normal = std::numeric_limits<T>::min())
       : normal_(std::bit_cast<Bits>(smallest_normal)) {}
 
-  void add(const T* x, std::size_t n);  // n <= kMaxStatsTile
+  void add(const T* x, std::size_t n);  // a tile: n < 2^32
+  // Takes over a block that was summed in registers. numbers() gives its n numbers, should they be needed
+  // again.
+  template <int k, bool counts, class F>
+  void add_block(const BlockSums<k, counts>& block, std::size_t n, const F& numbers);
+  template <int k, bool counts>
+  void add_block(const BlockSums<k, counts>& block, const T* x, std::size_t n) {
+    add_block(block, n, [x] { return x; });
+  }
+  bool expects_zeros() const { return expect_zeros_; }  // a block that counts would pay
   void add_saturated(std::uint64_t count) { saturated_ += count; }
   Stats result() const;
 
@@ -100,50 +62,134 @@ class StatsLanes {
   using Bits = BitsOf<T>;
   static constexpr Bits kInfinity = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
 
-  LaneSums<T> lanes_;
-  std::uint64_t count_ = 0, denormals_ = 0, nonfinite_ = 0, saturated_ = 0;
+  template <bool counts>
+  std::size_t add_blocks(const T* x, std::size_t n);
+  void add_exactly(const T* x, std::size_t n);
+  void count_rare(const T* x, std::size_t n, bool small, bool nonfinite);
+
+  Lanes sum_, squares_;
+  std::uint64_t count_ = 0, zeros_ = 0, denormals_ = 0, nonfinite_ = 0, saturated_ = 0;
+  Bits max_ = 0;
+  Words block_max_ = {}, block_zeros_ = {};  // of the blocks, by lane
   Bits normal_;
+  bool expect_zeros_ = false;  // the last block had some
 };
 
 template <class T>
 void StatsLanes<T>::add(const T* x, std::size_t n) {
-  RareNumbers rare;
-  std::size_t done = 0;
-#ifdef __AVX512F__
-  done = n / kStatsBlock * kStatsBlock;
-  rare = scan_blocks(x, done, normal_, lanes_);
-#endif
-  if (done < n) {
-    const RareNumbers rest = scan(x + done, n - done, normal_, lanes_);
-    rare = {rare.denormals || rest.denormals, rare.nonfinite || rest.nonfinite};
+  if constexpr (std::is_same_v<T, float>)
+    while (n >= kRow) {
+      const std::size_t done = expect_zeros_ ? add_blocks<true>(x, n) : add_blocks<false>(x, n);
+      x += done;
+      n -= done;
+    }
+  if (n == 0) return;
+  add_exactly(x, n);
+  Bits min = ~Bits{0}, max = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Bits b = magnitude_bits(x[i]);
+    min = std::min(min, b);
+    max = std::max(max, b);
+  }
+  max_ = std::max(max_, max);
+  count_rare(x, n, min < normal_, max >= kInfinity);
+  count_ += n;
+}
+
+// One block from the front of x[0, n), n >= kRow. Returns how many numbers it took.
+template <class T>
+template <bool counts>
+std::size_t StatsLanes<T>::add_blocks(const T* x, std::size_t n) {
+  BlockSums<kAccumulators, counts> block;
+  const std::size_t length = std::min(n / kRow * kRow, block.kNumbers);
+  for (std::size_t i = 0; i < length; i += kRow)
+#pragma GCC unroll 4
+    for (int j = 0; j < kAccumulators; ++j) block.add(load(x + i + static_cast<std::size_t>(j) * kVector), j);
+  add_block(block, x, length);
+  return length;
+}
+
+template <class T>
+template <int k, bool counts, class F>
+void StatsLanes<T>::add_block(const BlockSums<k, counts>& block, std::size_t n, const F& numbers) {
+  static_assert(std::is_same_v<T, float>);
+  Floats sum = block.sum[0], squares = block.squares[0];
+  for (int j = 1; j < k; ++j) {
+    sum += block.sum[j];
+    squares += block.squares[j];
+  }
+  // Judged lane by lane, which saves adding up the lanes of every block. Below 2^-80 the squares that f32
+  // rounds to a denormal or to zero might matter; above 2^120 a sum might overflow. NaN fails every
+  // comparison.
+  const float terms = static_cast<float>(n / kVector);
+  const auto in_range = ((squares >= 0x1p-80f) & (squares <= 0x1p120f)) | (block.max == 0);
+  const auto centered = sum * sum <= 0.5f * terms * squares;
+  if (any(reinterpret_cast<Words>(~(in_range & centered)))) {
+    add_exactly(numbers(), n);
+  } else {
+    sum_.add(sum);
+    squares_.add(squares);
   }
   count_ += n;
-  if (rare.denormals)
-    for (std::size_t i = 0; i < n; ++i) denormals_ += magnitude_bits(x[i]) - 1 < normal_ - 1;
-  if (rare.nonfinite)
+  block_max_ = larger(block_max_, block.max);
+  const bool rare = any(block.rare());
+  if constexpr (counts) {
+    if (!rare) {
+      block_zeros_ += static_cast<std::uint32_t>(n / kVector) - block.nonzeros;
+      expect_zeros_ = any(static_cast<std::uint32_t>(n / kVector) - block.nonzeros);
+    }
+  } else {
+    expect_zeros_ = rare;
+  }
+  const bool infinite = block.infinite();
+  if (rare || infinite) count_rare(numbers(), n, rare, infinite);
+}
+
+// Each number and its square in f64.
+template <class T>
+void StatsLanes<T>::add_exactly(const T* x, std::size_t n) {
+  Lanes sum = sum_, squares = squares_;
+  std::size_t i = 0;
+  for (; i + kVector <= n; i += kVector) {
+    sum.add(x + i);
+    squares.add_squares(x + i);
+  }
+  if (i < n) {
+    T rest[kVector] = {};
+    std::copy(x + i, x + n, rest);
+    sum.add(rest);
+    squares.add_squares(rest);
+  }
+  sum_ = sum;
+  squares_ = squares;
+}
+
+// `small`: there may be zeros and denormals; `nonfinite`: there may be infinities and NaN.
+template <class T>
+void StatsLanes<T>::count_rare(const T* x, std::size_t n, bool small, bool nonfinite) {
+  if (small) {
+    Bits zeros = 0, below_normal = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Bits b = magnitude_bits(x[i]);
+      zeros += b == 0;
+      below_normal += b < normal_;
+    }
+    zeros_ += zeros;
+    denormals_ += below_normal - zeros;
+  }
+  if (nonfinite)
     for (std::size_t i = 0; i < n; ++i) nonfinite_ += magnitude_bits(x[i]) >= kInfinity;
 }
 
 template <class T>
 Stats StatsLanes<T>::result() const {
   Stats s;
-  double sum[4], squares[4];
-  for (std::size_t l = 0; l < 4; ++l) {
-    const double* a = lanes_.sum + l;
-    const double* b = lanes_.squares + l;
-    sum[l] = (a[0] + a[4]) + (a[8] + a[12]);
-    squares[l] = (b[0] + b[4]) + (b[8] + b[12]);
-  }
-  s.sum = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  s.sum_squares = (squares[0] + squares[1]) + (squares[2] + squares[3]);
-  Bits max = 0;
-  std::uint64_t nonzeros = 0;
-  for (std::size_t l = 0; l < kStatsLanes; ++l) {
-    max = std::max(max, lanes_.max[l]);
-    nonzeros += lanes_.nonzeros[l];
-  }
+  s.sum = sum_.total();
+  s.sum_squares = squares_.total();
   s.count = count_;
-  s.zeros = count_ - nonzeros;
+  Bits max = max_;
+  if constexpr (std::is_same_v<T, float>) max = std::max(max, largest(block_max_));
+  s.zeros = zeros_ + total(block_zeros_);
   s.denormals = denormals_;
   s.nonfinite = nonfinite_;
   s.saturated = saturated_;

@@ -1,76 +1,86 @@
 // Optimizer updates: one pass over every parameter, all tensors in one parallel region.
-#include <cmath>
 #include <vector>
 
 #include "functions.h"
 #include "gradflow/kernels/bf16.h"
 #include "gradflow/kernels/error.h"
 #include "stats_lanes.h"
+#include "update_rules.h"
 
 namespace gradflow::kernels::cpu {
 namespace {
 
-// Hyperparameters in the arithmetic's type, read at the start of every run.
+// One tensor's part of a step, from its first element here.
 template <class T>
-struct Rates {
-  explicit Rates(const OptimizerScalars& s)
-      : learning_rate(static_cast<T>(s.learning_rate)),
-        weight_decay(static_cast<T>(s.weight_decay)),
-        momentum(static_cast<T>(s.momentum)),
-        beta1(static_cast<T>(s.beta1)),
-        beta2(static_cast<T>(s.beta2)),
-        epsilon(static_cast<T>(s.epsilon)),
-        // lr * mhat / (sqrt(vhat) + eps) with mhat = m / c1, vhat = v / c2
-        correction1(static_cast<T>(s.bias_correction1)),
-        correction2(static_cast<T>(s.bias_correction2)) {}
-  T learning_rate, weight_decay, momentum, beta1, beta2, epsilon, correction1, correction2;
+struct Operands {
+  T* w;
+  const T* dw;
+  T* m;
+  T* v;
 };
 
-// The loops store w_after - w_before in `change` if `measured`; what they do to w, m and v is the same either
-// way.
-
-template <OptimizerKind kind, bool measured, class T>
-void sgd_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* change, std::size_t n) {
+// w_after - w_before goes to `change` if `measured`; what happens to w, m and v is the same either way.
+template <class Rule, bool measured, class T>
+void update_loop(const Rates<T>& r, T decay, const Operands<T>& p, T* change, std::size_t n) {
 #pragma GCC ivdep
   for (std::size_t i = 0; i < n; ++i) {
-    const T before = w[i];
-    const T g = dw[i] + decay * before;
-    const T moment = r.momentum * m[i] + g;
-    m[i] = moment;
-    w[i] = before - r.learning_rate * (kind == OptimizerKind::nesterov ? g + r.momentum * moment : moment);
-    if constexpr (measured) change[i] = w[i] - before;
+    const T before = p.w[i];
+    T m{}, v{};
+    if constexpr (Rule::moments > 0) m = p.m[i];
+    if constexpr (Rule::moments > 1) v = p.v[i];
+    const T after = Rule::step(r, decay, before, p.dw[i], m, v);
+    if constexpr (Rule::moments > 0) p.m[i] = m;
+    if constexpr (Rule::moments > 1) p.v[i] = v;
+    p.w[i] = after;
+    if constexpr (measured) change[i] = after - before;
   }
 }
 
-template <bool measured, class T>
-void plain_sgd_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* change, std::size_t n) {
-#pragma GCC ivdep
-  for (std::size_t i = 0; i < n; ++i) {
-    const T before = w[i];
-    w[i] = before - r.learning_rate * (dw[i] + decay * before);
-    if constexpr (measured) change[i] = w[i] - before;
-  }
-}
+template <class T>
+struct UpdateLanes {
+  StatsLanes<T> w, dw, change;
+};
 
-template <OptimizerKind kind, bool measured, class T>
-void adam_loop(const Rates<T>& r, T decay, T* w, const T* dw, T* m, T* v, T* change, std::size_t n) {
-  const T keep1 = r.beta1, keep2 = r.beta2, new1 = T(1) - r.beta1, new2 = T(1) - r.beta2;
-#pragma GCC ivdep
-  for (std::size_t i = 0; i < n; ++i) {
-    const T before = w[i];
-    T weight = before, g = dw[i];
-    if constexpr (kind == OptimizerKind::adam)
-      g += decay * weight;
-    else
-      weight -= r.learning_rate * decay * weight;
-    const T first = keep1 * m[i] + new1 * g;
-    const T second = keep2 * v[i] + new2 * (g * g);
-    m[i] = first;
-    v[i] = second;
-    w[i] =
-        weight - r.learning_rate * (first / r.correction1) / (std::sqrt(second / r.correction2) + r.epsilon);
-    if constexpr (measured) change[i] = w[i] - before;
-  }
+// The same for kUpdateBlock numbers, measured in registers: an update waits for memory anyway.
+constexpr int kUpdateAccumulators = 2;
+constexpr std::size_t kUpdateRow = kUpdateAccumulators * kVector;
+constexpr std::size_t kAhead = 512;  // numbers; beyond a tensor's end too, where a prefetch does no harm
+constexpr std::size_t kUpdateBlock = BlockSums<kUpdateAccumulators>::kNumbers;
+
+template <class Rule, bool zeros>
+void measured_block(const Rates<float>& r, float decay, const Operands<float>& p, std::size_t n,
+                    UpdateLanes<float>& lanes) {
+  BlockSums<kUpdateAccumulators> w_block;
+  BlockSums<kUpdateAccumulators, zeros> dw_block, change_block;
+  alignas(64) float before[kUpdateBlock], change[kUpdateBlock];
+  for (std::size_t i = 0; i < n; i += kUpdateRow)
+#pragma GCC unroll 2
+    for (int j = 0; j < kUpdateAccumulators; ++j) {
+      const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
+      // What is measured of one line takes as long as memory needs for the next: ask for it early.
+      __builtin_prefetch(p.w + at + kAhead, 1);
+      __builtin_prefetch(p.dw + at + kAhead);
+      if constexpr (Rule::moments > 0) __builtin_prefetch(p.m + at + kAhead, 1);
+      if constexpr (Rule::moments > 1) __builtin_prefetch(p.v + at + kAhead, 1);
+      const Floats w = load(p.w + at), dw = load(p.dw + at);
+      Floats m{}, v{};
+      if constexpr (Rule::moments > 0) m = load(p.m + at);
+      if constexpr (Rule::moments > 1) v = load(p.v + at);
+      const Floats after = Rule::step(r, decay, w, dw, m, v);
+      if constexpr (Rule::moments > 0) store(p.m + at, m);
+      if constexpr (Rule::moments > 1) store(p.v + at, v);
+      store(p.w + at, after);
+      store(before + at, w);
+      w_block.add(w, j);
+      dw_block.add(dw, j);
+      change_block.add(after - w, j);
+    }
+  lanes.w.add_block(w_block, before, n);
+  lanes.dw.add_block(dw_block, p.dw, n);
+  lanes.change.add_block(change_block, n, [&] {
+    for (std::size_t i = 0; i < n; ++i) change[i] = p.w[i] - before[i];
+    return change;
+  });
 }
 
 template <class T>
@@ -121,7 +131,8 @@ class HostUpdate final : public Update {
     for (std::size_t t = 0; t < threads; ++t) {
       shares_.push_back(piece);
       const std::size_t end = (t + 1) * elements_ / threads;
-      for (; piece < pieces_.size() && before + pieces_[piece].length / 2 < end; ++piece) before += pieces_[piece].length;
+      for (; piece < pieces_.size() && before + pieces_[piece].length / 2 < end; ++piece)
+        before += pieces_[piece].length;
     }
     shares_.push_back(pieces_.size());
   }
@@ -129,57 +140,65 @@ class HostUpdate final : public Update {
   void update(const Rates<T>& rates, std::size_t index) {
     const Piece& piece = pieces_[index];
     const UpdateSlice& slice = slices_[piece.slice];
-    StatsLanes<T> w_lanes, dw_lanes, update_lanes;
-    for_each_tile(piece.begin, piece.begin + piece.length, [&](std::size_t from, std::size_t to) {
-      const std::size_t n = to - from;
-      T* w = static_cast<T*>(slice.w) + from;
-      const T* dw = static_cast<const T*>(slice.dw) + from;
-      if (slice.w_stats || slice.dw_stats) prefetch_tile(slice, to);
-      T change[kTile];
-      if (slice.w_stats) w_lanes.add(w, n);
-      if (slice.dw_stats) dw_lanes.add(dw, n);
-      if (slice.update_stats) {
-        step<true>(rates, slice, from, n, change);
-        update_lanes.add(change, n);
-      } else {
-        step<false>(rates, slice, from, n, change);
-      }
-      if (slice.w_bf16) copy_rounded(w, static_cast<Bf16*>(slice.w_bf16) + from, n);
-    });
-    if (slice.w_stats) partials_[index].w = w_lanes.result();
-    if (slice.dw_stats) partials_[index].dw = dw_lanes.result();
-    if (slice.update_stats) partials_[index].update = update_lanes.result();
-  }
-
-  // Asks for the next tile's lines while this tile is measured: the update alone waits for memory, the
-  // statistics alone keep the arithmetic busy, together they should cost the larger of the two.
-  void prefetch_tile(const UpdateSlice& slice, std::size_t from) const {
-    const std::size_t n = std::min(kTile, slice.n - std::min(slice.n, from));
-    constexpr std::size_t kLine = 64 / sizeof(T);
-    for (std::size_t i = from; i < from + n; i += kLine) {
-      __builtin_prefetch(static_cast<const T*>(slice.w) + i);
-      __builtin_prefetch(static_cast<const T*>(slice.dw) + i);
-      if (slice.first_moment) __builtin_prefetch(static_cast<const T*>(slice.first_moment) + i);
-      if (slice.second_moment) __builtin_prefetch(static_cast<const T*>(slice.second_moment) + i);
-    }
-  }
-
-  template <bool measured>
-  void step(const Rates<T>& rates, const UpdateSlice& slice, std::size_t from, std::size_t n, T* change) {
-    T* w = static_cast<T*>(slice.w) + from;
-    const T* dw = static_cast<const T*>(slice.dw) + from;
-    T* m = slice.first_moment ? static_cast<T*>(slice.first_moment) + from : nullptr;
-    T* v = slice.second_moment ? static_cast<T*>(slice.second_moment) + from : nullptr;
-    const T decay = slice.decay ? rates.weight_decay : T(0);
     using enum OptimizerKind;
     switch (desc_.kind) {
       case sgd:
-        if (!m) return plain_sgd_loop<measured>(rates, decay, w, dw, change, n);
-        return sgd_loop<sgd, measured>(rates, decay, w, dw, m, change, n);
-      case nesterov: return sgd_loop<nesterov, measured>(rates, decay, w, dw, m, change, n);
-      case adam: return adam_loop<adam, measured>(rates, decay, w, dw, m, v, change, n);
-      case adamw: return adam_loop<adamw, measured>(rates, decay, w, dw, m, v, change, n);
+        if (slice.first_moment)
+          update<Sgd>(rates, index);
+        else
+          update<PlainSgd>(rates, index);
+        break;
+      case nesterov: update<Nesterov>(rates, index); break;
+      case adam: update<Adam>(rates, index); break;
+      case adamw: update<AdamW>(rates, index); break;
     }
+    if (slice.w_bf16)
+      copy_rounded(static_cast<const T*>(slice.w) + piece.begin,
+                   static_cast<Bf16*>(slice.w_bf16) + piece.begin, piece.length);
+  }
+
+  template <class Rule>
+  void update(const Rates<T>& rates, std::size_t index) {
+    const Piece& piece = pieces_[index];
+    const UpdateSlice& slice = slices_[piece.slice];
+    const T decay = slice.decay ? rates.weight_decay : T(0);
+    if (!slice.w_stats && !slice.dw_stats && !slice.update_stats) {
+      T* const unmeasured = nullptr;
+      return update_loop<Rule, false>(rates, decay, operands(slice, piece.begin), unmeasured, piece.length);
+    }
+
+    // All three are measured where one is wanted: who measures updates wants all of them.
+    UpdateLanes<T> lanes;
+    std::size_t begin = piece.begin;
+    const std::size_t end = begin + piece.length;
+    if constexpr (std::is_same_v<T, float>)
+      while (end - begin >= kUpdateRow) {
+        const std::size_t n = std::min(kUpdateBlock, (end - begin) / kUpdateRow * kUpdateRow);
+        if (lanes.dw.expects_zeros())
+          measured_block<Rule, true>(rates, decay, operands(slice, begin), n, lanes);
+        else
+          measured_block<Rule, false>(rates, decay, operands(slice, begin), n, lanes);
+        begin += n;
+      }
+    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
+      const std::size_t n = to - from;
+      const Operands<T> p = operands(slice, from);
+      T change[kTile];
+      lanes.w.add(p.w, n);
+      lanes.dw.add(p.dw, n);
+      update_loop<Rule, true>(rates, decay, p, change, n);
+      lanes.change.add(change, n);
+    });
+    if (slice.w_stats) partials_[index].w = lanes.w.result();
+    if (slice.dw_stats) partials_[index].dw = lanes.dw.result();
+    if (slice.update_stats) partials_[index].update = lanes.change.result();
+  }
+
+  static Operands<T> operands(const UpdateSlice& slice, std::size_t from) {
+    T* m = static_cast<T*>(slice.first_moment);
+    T* v = static_cast<T*>(slice.second_moment);
+    return {static_cast<T*>(slice.w) + from, static_cast<const T*>(slice.dw) + from, m ? m + from : nullptr,
+            v ? v + from : nullptr};
   }
 
   void collect(std::size_t s) {

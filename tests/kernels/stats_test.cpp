@@ -79,6 +79,55 @@ TEST_P(StatsTest, TinySquaresSurvive) {
   EXPECT_EQ(s.zeros + s.denormals, 0u);
 }
 
+// What a claim rests on: norms and spreads, for numbers of any size, around any mean.
+TEST_P(StatsTest, NormsAndSpreadsAreFarBetterThanTheBound) {
+  Random random(44);
+  for (const double scale : {1e-31, 1e-20, 3e-13, 1e-6, 1.0, 1e10, 1e18, 1e30})
+    for (const double mean : {0.0, 0.3, 1.0, 10.0, 1000.0}) {
+      SCOPED_TRACE(fmt::format("{} around {} times that", scale, mean));
+      std::vector<float> x = random.normals<float>(40000, scale);
+      for (float& v : x) v = static_cast<float>(v + mean * scale);
+      const Stats got = measure(x);
+      const double n = static_cast<double>(x.size());
+      long double sum = 0, centered = 0, squares = 0;
+      for (const float v : x) sum += v;
+      for (const float v : x) centered += (v - sum / n) * (v - sum / n);
+      for (const float v : x) squares += static_cast<long double>(v) * v;
+      const double spread = std::sqrt(static_cast<double>(centered) / n);
+      // f32 runs round 16 terms at random: 1e-7 a term at most, averaged over 2,500 runs. The spread is what
+      // is left of two squares; a run counts as centered while its spread is at least 0.7 of its root mean
+      // square, and f64 leaves 1e-16 * (mean/spread)^2 = 1e-10 of the others.
+      EXPECT_NEAR(got.norm() / std::sqrt(static_cast<double>(squares)), 1.0, 2e-8);
+      EXPECT_NEAR(got.standard_deviation() / spread, 1.0, 5e-8);
+      EXPECT_TRUE(std::fabs(got.mean() - static_cast<double>(sum) / n) <=
+                  2e-8 * std::sqrt(static_cast<double>(squares) / n));
+    }
+}
+
+// Blocks of every kind behind one another: what one block was must not show in the next.
+TEST_P(StatsTest, KindsOfNumbersMayFollowEachOther) {
+  Random random(45);
+  std::vector<float> x;
+  for (int round = 0; round < 40; ++round) {
+    const std::size_t n = 64 * (1 + random.below(40));
+    const std::size_t kind = random.below(7);
+    for (std::size_t i = 0; i < n; ++i) {
+      const float v = random.normals<float>(1)[0];
+      x.push_back(kind == 0   ? v
+                  : kind == 1 ? std::max(v, 0.0f)
+                  : kind == 2 ? 0.0f
+                  : kind == 3 ? v * 1e-30f
+                  : kind == 4 ? v * 1e-39f
+                  : kind == 5 ? 5 + 0.01f * v
+                              : v * 1e25f);
+    }
+  }
+  for (const std::size_t skip : {0, 1, 17, 64, 1000}) {
+    const std::vector<float> part(x.begin() + static_cast<std::ptrdiff_t>(skip), x.end());
+    expect_stats(measure(part), naive_stats(part), sum_of_magnitudes(part));
+  }
+}
+
 TEST_P(StatsTest, SinksAreAddedTo) {
   const std::vector<float> x = {1, -2, 0, 4};
   const Stats s = measure(x, PointwiseId::identity, 0, 3);
