@@ -155,6 +155,12 @@ class CpuBackend final : public Backend {
 
   void pointwise_forward(const PointwiseForward& a) override { cpu::pointwise_forward(context_, a); }
   void pointwise_backward(const PointwiseBackward& a) override { cpu::pointwise_backward(context_, a); }
+  void bias_activation_forward(const BiasActivationForward& a) override {
+    cpu::bias_activation_forward(context_, a);
+  }
+  void bias_activation_backward(const BiasActivationBackward& a) override {
+    cpu::bias_activation_backward(context_, a);
+  }
   void residual_forward(const ResidualForward& a) override { cpu::residual_forward(context_, a); }
   void residual_backward(const ResidualBackward& a) override { cpu::residual_backward(context_, a); }
   void batch_norm_forward(const BatchNormForward& a) override { cpu::batch_norm_forward(context_, a); }

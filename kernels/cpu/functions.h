@@ -12,6 +12,8 @@ namespace gradflow::kernels::cpu {
 
 void pointwise_forward(const Context& context, const PointwiseForward& a);
 void pointwise_backward(const Context& context, const PointwiseBackward& a);
+void bias_activation_forward(const Context& context, const BiasActivationForward& a);
+void bias_activation_backward(const Context& context, const BiasActivationBackward& a);
 void residual_forward(const Context& context, const ResidualForward& a);
 void residual_backward(const Context& context, const ResidualBackward& a);
 void batch_norm_forward(const Context& context, const BatchNormForward& a);

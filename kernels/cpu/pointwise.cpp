@@ -1,34 +1,16 @@
 // Pointwise layers and the residual addition: one loop a tile, statistics before and after it.
 #include "functions.h"
+#include "gradflow/kernels/error.h"
+#include "pointwise_loops.h"
 #include "stats_lanes.h"
 #include "storage.h"
-#include "vector_math.h"
 
 namespace gradflow::kernels::cpu {
 namespace {
 
 static_assert(kTile <= kBlock);
 
-// The loops below may run in place, element by element: `ivdep` tells the compiler that no iteration reads
-// what an earlier one wrote, which its own overlap test would have to deny when the pointers are equal.
-
-template <class Op, class T>
-void forward_loop(const T* x, T* y, std::size_t n) {
-#pragma GCC ivdep
-  for (std::size_t i = 0; i < n; ++i) y[i] = Op::template forward<Math<T>>(x[i]);
-}
-
-template <class Op, class T>
-void backward_loop(const T* saved, const T* dy, T* dx, std::size_t n, bool accumulate) {
-  if (accumulate) {
-#pragma GCC ivdep
-    for (std::size_t i = 0; i < n; ++i) dx[i] += Op::template backward<Math<T>>(saved[i], dy[i]);
-  } else {
-#pragma GCC ivdep
-    for (std::size_t i = 0; i < n; ++i) dx[i] = Op::template backward<Math<T>>(saved[i], dy[i]);
-  }
-}
-
+// In place or not, as pointwise_loops.h says.
 template <class T>
 void scale_loop(T factor, const T* dy, T* dx, std::size_t n, GradMode mode) {
   if (mode == GradMode::accumulate) {
@@ -188,7 +170,19 @@ void backward(const Context& context, const PointwiseBackward& a) {
   collect(context, a.n, 1, dx_stats);
 }
 
-template <class S>
+// Calls f.template operator()<Op>() for an op that a residual addition may have behind it.
+template <class F>
+void visit_behind_addition(PointwiseId op, const F& f) {
+  ops::All::visit(op, [&]<class Op>() {
+    if constexpr (Op::saves == Saves::y)
+      f.template operator()<Op>();
+    else
+      throw InternalError("a residual addition cannot have " + std::string(Op::name) +
+                          " behind it: the op does not save its output");
+  });
+}
+
+template <class Op, class S>
 void residual_forward(const Context& context, const ResidualForward& a) {
   using T = Arithmetic<S>;
   const S* skip = in<S>(a.skip);
@@ -207,8 +201,11 @@ void residual_forward(const Context& context, const ResidualForward& a) {
                      const T* branches = branch_tile.read(branch + from, n);
                      T* ys = y_tile.open(y + from, n);
                      add_loop(skip_factor, skips, branch_factor, branches, ys, n);
+                     if constexpr (Op::id != PointwiseId::identity) forward_loop<Op>(ys, ys, n);
                      y_tile.close(y + from, n);
-                     if (a.y_stats) lanes.add(ys, n);
+                     if (!a.y_stats) return;
+                     lanes.add(ys, n);
+                     lanes.add_saturated(count_saturated<Op>(ys, n));
                    });
                    if (a.y_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
                  });
@@ -224,7 +221,7 @@ void scale_tile(Arithmetic<S> factor, const Arithmetic<S>* dy, S* dx, std::size_
 }
 
 // The one of dskip and dbranch that aliases dy must be written last, when dy has been read for the other.
-template <class S>
+template <class Op, class S>
 void residual_backward(const Context& context, const ResidualBackward& a) {
   using T = Arithmetic<S>;
   const S* dy = in<S>(a.dy);
@@ -233,6 +230,8 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
   const T skip_factor = static_cast<T>(a.gates->backward_skip);
   const T branch_factor = static_cast<T>(a.gates->backward_branch * a.scale);
   const bool skip_last = dskip == dy;
+  constexpr bool kActivation = Op::id != PointwiseId::identity;
+  if (kActivation && !a.y) throw InternalError("residual_backward: the output is missing");
   for_each_chunk(context, a.n, a.dy_stats ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> lanes;
@@ -241,6 +240,12 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
                      TileIn<S> dy_tile;
                      const T* dys = dy_tile.read(dy + from, n);
                      if (a.dy_stats) lanes.add(dys, n);
+                     T dz[kActivation ? kTile : 1];
+                     if constexpr (kActivation) {
+                       TileIn<S> y_tile;
+                       backward_loop<Op>(y_tile.read(in<S>(a.y) + from, n), dys, dz, n, false);
+                       dys = dz;
+                     }
                      if (!skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
                      scale_tile(branch_factor, dys, dbranch + from, n, a.branch_mode);
                      if (skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
@@ -263,11 +268,15 @@ void pointwise_backward(const Context& context, const PointwiseBackward& a) {
 }
 
 void residual_forward(const Context& context, const ResidualForward& a) {
-  visit_stored(a.dtype, [&]<class S>() { residual_forward<S>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() {
+    visit_behind_addition(a.op, [&]<class Op>() { residual_forward<Op, S>(context, a); });
+  });
 }
 
 void residual_backward(const Context& context, const ResidualBackward& a) {
-  visit_stored(a.dtype, [&]<class S>() { residual_backward<S>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() {
+    visit_behind_addition(a.op, [&]<class Op>() { residual_backward<Op, S>(context, a); });
+  });
 }
 
 }  // namespace gradflow::kernels::cpu

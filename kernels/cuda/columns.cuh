@@ -42,23 +42,11 @@ __device__ inline ColumnSums<K> add_over_rows_of_block(ColumnSums<K> mine) {
   return mine;
 }
 
-// term(row, column, sums) adds one element's contribution; finish(column, sums) is called once for each
-// column, by one thread. Every thread of the grid must call this. A block is at most kTile columns wide and
-// K * 8 * kTile <= kReductionBytesPerBlock. A "column" may be a pack of several, with K sums in all.
-template <int K, unsigned kTile = kReduceTileColumns, class Term, class Finish>
-__device__ inline void reduce_columns(std::size_t rows, std::size_t columns, const ReductionScratch& scratch,
-                                      const Term& term, const Finish& finish) {
-  static_assert(K * sizeof(double) * kTile <= kReductionBytesPerBlock);
-  const std::size_t column = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  const bool inside = column < columns;
-  ColumnSums<K> sums{};
-  if (inside) {
-    const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
-    std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y;
-    [[maybe_unused]] constexpr int kUnroll = K >= 8 ? 2 : 4;  // loads in flight, as registers allow
-#pragma unroll kUnroll
-    for (; row < rows; row += step) term(row, column, sums);
-  }
+// Adds the sums of all blocks of a column tile; finish(sums) is called for each column inside, by one thread.
+// Every thread of the grid must call this. K * 8 * blockDim.x <= kReductionBytesPerBlock.
+template <int K, class Finish>
+__device__ inline void add_over_grid(ColumnSums<K> sums, bool inside, const ReductionScratch& scratch,
+                                     const Finish& finish) {
   sums = add_over_rows_of_block(sums);
   if (gridDim.y > 1) {
     // partials[tile][block in y][k][column in tile]
@@ -76,7 +64,27 @@ __device__ inline void reduce_columns(std::size_t rows, std::size_t columns, con
     }
     sums = add_over_rows_of_block(sums);
   }
-  if (inside && threadIdx.y == 0) finish(column, sums);
+  if (inside && threadIdx.y == 0) finish(sums);
+}
+
+// term(row, column, sums) adds one element's contribution; finish(column, sums) is called once for each
+// column, by one thread. Every thread of the grid must call this. A block is at most kTile columns wide and
+// K * 8 * kTile <= kReductionBytesPerBlock. A "column" may be a pack of several, with K sums in all.
+template <int K, unsigned kTile = kReduceTileColumns, class Term, class Finish>
+__device__ inline void reduce_columns(std::size_t rows, std::size_t columns, const ReductionScratch& scratch,
+                                      const Term& term, const Finish& finish) {
+  static_assert(K * sizeof(double) * kTile <= kReductionBytesPerBlock);
+  const std::size_t column = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const bool inside = column < columns;
+  ColumnSums<K> sums{};
+  if (inside) {
+    const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
+    std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y;
+    [[maybe_unused]] constexpr int kUnroll = K >= 8 ? 2 : 4;  // loads in flight, as registers allow
+#pragma unroll kUnroll
+    for (; row < rows; row += step) term(row, column, sums);
+  }
+  add_over_grid(sums, inside, scratch, [&](const ColumnSums<K>& total) { finish(column, total); });
 }
 
 // Calls at(row, column) for every element; prepare(column) once before the rows of a column.

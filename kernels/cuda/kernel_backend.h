@@ -22,6 +22,12 @@ class KernelBackend : public Backend {
   }
   void pointwise_forward(const PointwiseForward& a) override { cuda::pointwise_forward(queue(), a); }
   void pointwise_backward(const PointwiseBackward& a) override { cuda::pointwise_backward(queue(), a); }
+  void bias_activation_forward(const BiasActivationForward& a) override {
+    cuda::bias_activation_forward(queue(), a);
+  }
+  void bias_activation_backward(const BiasActivationBackward& a) override {
+    cuda::bias_activation_backward(queue(), a);
+  }
   void residual_forward(const ResidualForward& a) override { cuda::residual_forward(queue(), a); }
   void residual_backward(const ResidualBackward& a) override { cuda::residual_backward(queue(), a); }
   void batch_norm_forward(const BatchNormForward& a) override { cuda::batch_norm_forward(queue(), a); }

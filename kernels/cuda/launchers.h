@@ -13,6 +13,8 @@ namespace gradflow::kernels::cuda {
 
 void pointwise_forward(Queue& queue, const PointwiseForward& a);
 void pointwise_backward(Queue& queue, const PointwiseBackward& a);
+void bias_activation_forward(Queue& queue, const BiasActivationForward& a);
+void bias_activation_backward(Queue& queue, const BiasActivationBackward& a);
 void residual_forward(Queue& queue, const ResidualForward& a);
 void residual_backward(Queue& queue, const ResidualBackward& a);
 void batch_norm_forward(Queue& queue, const BatchNormForward& a);

@@ -1,3 +1,4 @@
+#include "gradflow/kernels/error.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/residual.cuh"
@@ -6,36 +7,67 @@ namespace gradflow::kernels::cuda {
 namespace {
 
 template <class S>
+struct ResidualKernels {
+  PointwiseId id;
+  Kernel<const S*, const S*, S*, const Gates*, double, std::size_t, bool> forward;
+  Kernel<const S*, const S*, GradientOut<S>, GradientOut<S>, const Gates*, double, std::size_t, bool> backward;
+};
+
+template <class S>
+const ResidualKernels<S>& kernels_of(PointwiseId id) {
+#define GRADFLOW_RESIDUAL_ROW(Op, op) \
+  {ops::Op::id, GRADFLOW_KERNEL_OF(S, residual_##op##_forward), GRADFLOW_KERNEL_OF(S, residual_##op##_backward)},
+  static const ResidualKernels<S> kKernels[] = {
+      {PointwiseId::identity, GRADFLOW_KERNEL_OF(S, residual_forward), GRADFLOW_KERNEL_OF(S, residual_backward)},
+      GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_RESIDUAL_ROW)};
+#undef GRADFLOW_RESIDUAL_ROW
+  for (const ResidualKernels<S>& kernels : kKernels) {
+    if (kernels.id == id) return kernels;
+  }
+  throw InternalError("a residual addition cannot have " + std::string(info_of(id).name) +
+                      " behind it: the op does not save its output");
+}
+
+template <class S>
 void forward(Queue& queue, const ResidualForward& a) {
   const auto* skip = static_cast<const S*>(a.skip);
   const auto* branch = static_cast<const S*>(a.branch);
   auto* y = static_cast<S*>(a.y);
   const bool vector = all_aligned16(skip, branch, y);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  if (a.y_stats == nullptr) {
-    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward), grid, skip, branch, y, a.gates, a.scale, a.n, vector);
-  } else {
+  const bool alone = a.op == PointwiseId::identity;
+  if (alone && a.y_stats != nullptr) {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward_stats), grid, skip, branch, y, a.gates, a.scale, a.n,
            vector, a.y_stats, queue.scratch);
+    return;
   }
+  launch(queue, kernels_of<S>(a.op).forward, grid, skip, branch, y, a.gates, a.scale, a.n, vector);
+  stats(queue, {.dtype = a.dtype, .n = a.n, .x = y, .op = a.op, .out = a.y_stats});
 }
 
 template <class S>
 void backward(Queue& queue, const ResidualBackward& a) {
+  const auto* y = static_cast<const S*>(a.y);
   const auto* dy = static_cast<const S*>(a.dy);
   const auto out = [](void* to, GradMode mode) {
     return GradientOut<S>{mode == GradMode::none ? nullptr : static_cast<S*>(to), mode};
   };
   const GradientOut<S> skip = out(a.dskip, a.skip_mode);
   const GradientOut<S> branch = out(a.dbranch, a.branch_mode);
-  const bool vector = all_aligned16(dy, skip.to, branch.to);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  if (a.dy_stats == nullptr) {
-    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward), grid, dy, skip, branch, a.gates, a.scale, a.n, vector);
-  } else {
+  const bool alone = a.op == PointwiseId::identity;
+  if (alone) y = nullptr;
+  const bool vector = all_aligned16(y, dy, skip.to, branch.to);
+  if (alone && a.dy_stats != nullptr) {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward_stats), grid, dy, skip, branch, a.gates, a.scale, a.n,
            vector, a.dy_stats, queue.scratch);
+    return;
   }
+  const ResidualKernels<S>& kernels = kernels_of<S>(a.op);
+  if (!alone && y == nullptr) throw InternalError("residual_backward: the output is missing");
+  stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});  // before it may be overwritten
+  if (skip.to == nullptr && branch.to == nullptr) return;
+  launch(queue, kernels.backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n, vector);
 }
 
 }  // namespace

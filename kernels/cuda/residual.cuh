@@ -1,5 +1,7 @@
-// Residual addition, forward and backward, with gates read from device memory.
-// Bytes moved per element in f32: forward 12; backward 12, plus 4 for each accumulated output. Half in bf16.
+// Residual addition, forward and backward, with gates read from device memory; alone, or with the activation
+// behind it (residual_<op>_forward_f32, ...).
+// Bytes moved per element in f32: forward 12; backward 12, plus 4 for each accumulated output and 4 with an
+// activation. Half in bf16.
 #pragma once
 
 #include "gradflow/kernels/backend.h"
@@ -15,7 +17,7 @@ struct GradientOut {
   GradMode mode;
 };
 
-template <class S, bool kStats>
+template <class Op, class S, bool kStats>
 struct ResidualForwardBody {
   static constexpr int kWidth = kPackOf<S>;
   const S* skip;
@@ -39,19 +41,20 @@ struct ResidualForwardBody {
     Pack<W> out;
 #pragma unroll
     for (int k = 0; k < W; ++k) {
-      out.v[k] = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
+      const float sum = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
+      out.v[k] = Op::template forward<Math>(sum);
       if constexpr (kStats) seen_y.add(as_stored<S>(out.v[k]));
     }
     store_pack(y + i, out);
   }
 };
 
-template <class S, bool kStats>
+template <class Op, class S, bool kStats>
 __device__ inline void residual_forward(const S* skip, const S* branch, S* y, const Gates* gates,
                                         double scale, std::size_t n, bool vector, Stats* y_stats,
                                         const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->forward_branch * scale);
-  ResidualForwardBody<S, kStats> body{skip, branch, y, gates->forward_skip, branch_factor, {}};
+  ResidualForwardBody<Op, S, kStats> body{skip, branch, y, gates->forward_skip, branch_factor, {}};
   stream_over<kStats ? 1 : 2>(n, vector, body);
   if constexpr (kStats) {
     StatsPartial seen = body.seen_y.partial();
@@ -59,9 +62,11 @@ __device__ inline void residual_forward(const S* skip, const S* branch, S* y, co
   }
 }
 
-template <class S, bool kStats>
+template <class Op, class S, bool kStats>
 struct ResidualBackwardBody {
   static constexpr int kWidth = kPackOf<S>;
+  static constexpr bool kActivation = Op::id != PointwiseId::identity;
+  const S* y;  // read with an activation only
   const S* dy;
   GradientOut<S> skip, branch;
   float skip_factor, branch_factor;
@@ -69,13 +74,14 @@ struct ResidualBackwardBody {
 
   template <int W>
   struct Loaded {
-    Pack<W> dy, dskip, dbranch;
+    Pack<W> y, dy, dskip, dbranch;
   };
 
   template <int W>
   __device__ Loaded<W> load(std::size_t i) const {
     Loaded<W> in;
     in.dy = load_pack<W>(dy + i);
+    if constexpr (kActivation) in.y = load_pack<W>(y + i);
     if (skip.mode == GradMode::accumulate) in.dskip = load_pack<W>(skip.to + i);
     if (branch.mode == GradMode::accumulate) in.dbranch = load_pack<W>(branch.to + i);
     return in;
@@ -99,17 +105,22 @@ struct ResidualBackwardBody {
 #pragma unroll
       for (int k = 0; k < W; ++k) seen_dy.add(in.dy.v[k]);
     }
-    write(skip, i, skip_factor, in.dy, in.dskip);
-    write(branch, i, branch_factor, in.dy, in.dbranch);
+    Pack<W> dz = in.dy;
+    if constexpr (kActivation) {
+#pragma unroll
+      for (int k = 0; k < W; ++k) dz.v[k] = Op::template backward<Math>(in.y.v[k], in.dy.v[k]);
+    }
+    write(skip, i, skip_factor, dz, in.dskip);
+    write(branch, i, branch_factor, dz, in.dbranch);
   }
 };
 
-template <class S, bool kStats>
-__device__ inline void residual_backward(const S* dy, GradientOut<S> skip, GradientOut<S> branch,
+template <class Op, class S, bool kStats>
+__device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,
                                          const Gates* gates, double scale, std::size_t n, bool vector,
                                          Stats* dy_stats, const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->backward_branch * scale);
-  ResidualBackwardBody<S, kStats> body{dy, skip, branch, gates->backward_skip, branch_factor, {}};
+  ResidualBackwardBody<Op, S, kStats> body{y, dy, skip, branch, gates->backward_skip, branch_factor, {}};
   stream_over<kStats ? 1 : 2>(n, vector, body);
   if constexpr (kStats) {
     StatsPartial seen = body.seen_dy.partial();
@@ -117,32 +128,46 @@ __device__ inline void residual_backward(const S* dy, GradientOut<S> skip, Gradi
   }
 }
 
-#define GRADFLOW_RESIDUAL_KERNELS(S, s)                                                                   \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
-      residual_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,        \
-                           std::size_t n, bool vector) {                                                  \
-    residual_forward<S, false>(skip, branch, y, gates, scale, n, vector, nullptr, {});                    \
-  }                                                                                                       \
+#define GRADFLOW_RESIDUAL_KERNELS(Op, residual, S, s)                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
+      residual##_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,         \
+                             std::size_t n, bool vector) {                                                   \
+    residual_forward<ops::Op, S, false>(skip, branch, y, gates, scale, n, vector, nullptr, {});              \
+  }                                                                                                          \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
+      residual##_backward_##s(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,           \
+                              const Gates* gates, double scale, std::size_t n, bool vector) {                \
+    residual_backward<ops::Op, S, false>(y, dy, skip, branch, gates, scale, n, vector, nullptr, {});         \
+  }
+
+// Statistics in the same pass; the sums of an addition with an activation are left to a launch of their own.
+#define GRADFLOW_RESIDUAL_STATS_KERNELS(S, s)                                                             \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_forward_stats_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,  \
                                  std::size_t n, bool vector, Stats* y_stats, ReductionScratch scratch) {  \
-    residual_forward<S, true>(skip, branch, y, gates, scale, n, vector, y_stats, scratch);                \
-  }                                                                                                       \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
-      residual_backward_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch, const Gates* gates,  \
-                            double scale, std::size_t n, bool vector) {                                   \
-    residual_backward<S, false>(dy, skip, branch, gates, scale, n, vector, nullptr, {});                  \
+    residual_forward<ops::Identity, S, true>(skip, branch, y, gates, scale, n, vector, y_stats, scratch); \
   }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_backward_stats_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch,                \
                                   const Gates* gates, double scale, std::size_t n, bool vector,           \
                                   Stats* dy_stats, ReductionScratch scratch) {                            \
-    residual_backward<S, true>(dy, skip, branch, gates, scale, n, vector, dy_stats, scratch);             \
+    residual_backward<ops::Identity, S, true>(nullptr, dy, skip, branch, gates, scale, n, vector,         \
+                                              dy_stats, scratch);                                         \
   }
 
-GRADFLOW_RESIDUAL_KERNELS(float, f32)
-GRADFLOW_RESIDUAL_KERNELS(Bf16, bf16)
+#define GRADFLOW_RESIDUAL_OP_KERNELS(Op, op)                       \
+  static_assert(ops::Op::saves == Saves::y);                       \
+  GRADFLOW_RESIDUAL_KERNELS(Op, residual_##op, float, f32) \
+  GRADFLOW_RESIDUAL_KERNELS(Op, residual_##op, Bf16, bf16)
 
+GRADFLOW_RESIDUAL_KERNELS(Identity, residual, float, f32)
+GRADFLOW_RESIDUAL_KERNELS(Identity, residual, Bf16, bf16)
+GRADFLOW_RESIDUAL_STATS_KERNELS(float, f32)
+GRADFLOW_RESIDUAL_STATS_KERNELS(Bf16, bf16)
+GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_RESIDUAL_OP_KERNELS)
+
+#undef GRADFLOW_RESIDUAL_OP_KERNELS
+#undef GRADFLOW_RESIDUAL_STATS_KERNELS
 #undef GRADFLOW_RESIDUAL_KERNELS
 
 }  // namespace gradflow::kernels::cuda

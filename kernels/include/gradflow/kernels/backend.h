@@ -227,7 +227,8 @@ struct ResidualForward {  // y = forward_skip * skip + (forward_branch * scale) 
   void* y = nullptr;  // may alias skip or branch
   const Gates* gates = nullptr;
   double scale = 1;
-  Stats* y_stats = nullptr;
+  Stats* y_stats = nullptr;               // of y, behind op
+  PointwiseId op = PointwiseId::identity;  // y = op(the sum); one that saves its output, else InternalError
 };
 
 struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (backward_branch*scale) * dy
@@ -241,6 +242,31 @@ struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (b
   const Gates* gates = nullptr;
   double scale = 1;
   Stats* dy_stats = nullptr;
+  PointwiseId op = PointwiseId::identity;  // with another, op'(y)*dy takes the place of dy above; it is not rounded
+  const void* y = nullptr;                // what forward wrote; not read for identity
+};
+
+// A bias for each column and an activation, in one pass: y = op(x + bias[column]), the sum not rounded to dtype.
+struct BiasActivationForward {
+  PointwiseId op{};
+  DType dtype = DType::f32;
+  std::size_t rows = 0, columns = 0;
+  const void* x = nullptr;
+  const void* bias = nullptr;  // [columns], f32 for bf16
+  void* y = nullptr;           // may alias x where op saves its output
+};
+
+// dx = op'(.) * dy and, in the same pass, dbias[column] (=|+=) the sum over rows of dx, as stored.
+struct BiasActivationBackward {
+  PointwiseId op{};
+  DType dtype = DType::f32;
+  std::size_t rows = 0, columns = 0;
+  const void* saved = nullptr;  // y, or the x in front of the bias, as PointwiseInfo::saves says
+  const void* bias = nullptr;   // read where op saves its input
+  const void* dy = nullptr;
+  void* dx = nullptr;           // may alias dy
+  void* dbias = nullptr;        // [columns], f32 for bf16
+  GradMode bias_mode = GradMode::overwrite;
 };
 
 // ------------------------------------------------------------------------------ batch normalization
@@ -498,6 +524,8 @@ class Backend {
 
   virtual void pointwise_forward(const PointwiseForward& a) = 0;
   virtual void pointwise_backward(const PointwiseBackward& a) = 0;
+  virtual void bias_activation_forward(const BiasActivationForward& a) = 0;
+  virtual void bias_activation_backward(const BiasActivationBackward& a) = 0;
   virtual void residual_forward(const ResidualForward& a) = 0;
   virtual void residual_backward(const ResidualBackward& a) = 0;
   virtual void batch_norm_forward(const BatchNormForward& a) = 0;

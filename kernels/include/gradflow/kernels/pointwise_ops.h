@@ -173,9 +173,10 @@ using All = OpList<Identity, Relu, Tanh, Sigmoid, LeakyRelu, Gelu, Silu, Softplu
 // The same list for the preprocessor, which alone can paste a name: CUDA kernels are extern "C", so that
 // a profiler shows `relu_forward_f32`. The kernels assert that the lists agree.
 #define GRADFLOW_SATURATING_OPS(X) X(Tanh, tanh) X(Sigmoid, sigmoid)
-#define GRADFLOW_POINTWISE_OPS(X)                                          \
-  X(Identity, linear) X(Relu, relu) X(LeakyRelu, leaky_relu) X(Gelu, gelu) \
-  X(Silu, silu) X(Softplus, softplus) GRADFLOW_SATURATING_OPS(X)
+#define GRADFLOW_FROM_OUTPUT_OPS(X) \
+  X(Relu, relu) X(LeakyRelu, leaky_relu) X(Softplus, softplus) GRADFLOW_SATURATING_OPS(X)
+#define GRADFLOW_POINTWISE_OPS(X) \
+  X(Identity, linear) X(Gelu, gelu) X(Silu, silu) GRADFLOW_FROM_OUTPUT_OPS(X)
 
 }  // namespace ops
 

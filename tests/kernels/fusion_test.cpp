@@ -1,0 +1,202 @@
+// Fused operations against the separate ones they stand for: the same bits in f32 and f64, and in bf16 those of the
+// widened f32 operations, rounded once at the end.
+#include "gradflow/kernels/bf16.h"
+#include "support.h"
+
+namespace gradflow::kernels::test {
+namespace {
+
+// How numbers of storage S are widened to what is computed with, and back.
+template <class S>
+struct Stored {
+  using Wide = S;
+  static constexpr DType dtype = dtype_of<S>(), wide_dtype = dtype_of<S>();
+  static S narrow(Wide x) { return x; }
+  static Wide widen(S x) { return x; }
+};
+template <>
+struct Stored<Bf16> {
+  using Wide = float;
+  static constexpr DType dtype = DType::bf16, wide_dtype = DType::f32;
+  static Bf16 narrow(float x) { return to_bf16(x); }
+  static float widen(Bf16 x) { return to_float(x); }
+};
+
+template <class S>
+std::vector<S> narrowed(const std::vector<typename Stored<S>::Wide>& x) {
+  std::vector<S> y;
+  for (const auto v : x) y.push_back(Stored<S>::narrow(v));
+  return y;
+}
+template <class S>
+std::vector<typename Stored<S>::Wide> widened(const std::vector<S>& x) {
+  std::vector<typename Stored<S>::Wide> y;
+  for (const S v : x) y.push_back(Stored<S>::widen(v));
+  return y;
+}
+
+class Fusion : public BackendTest {
+ public:
+  template <class F>
+  void for_each_storage(F f) {
+    f.template operator()<float>();
+    f.template operator()<Bf16>();
+    if (device().supports(DType::f64)) f.template operator()<double>();
+  }
+
+  template <class T>
+  std::vector<T> apply(PointwiseId op, const std::vector<T>& x) {
+    DeviceArray<T> d(device(), x), y(device(), x.size());
+    device().pointwise_forward({op, dtype_of<T>(), x.size(), d.data(), y.data()});
+    return y.get();
+  }
+  template <class T>
+  std::vector<T> apply_backward(PointwiseId op, const std::vector<T>& saved, const std::vector<T>& dy) {
+    DeviceArray<T> s(device(), saved), d(device(), dy), dx(device(), dy.size());
+    device().pointwise_backward({op, dtype_of<T>(), dy.size(), s.data(), d.data(), dx.data()});
+    return dx.get();
+  }
+  // What the device reads where S is stored: S's values, widened.
+  template <class S>
+  std::vector<typename Stored<S>::Wide> wild(Random& random, std::size_t n) {
+    return widened(narrowed<S>(random.wild<typename Stored<S>::Wide>(n)));
+  }
+};
+
+struct Shape {
+  std::size_t rows, columns;
+};
+// Packs of columns and single ones, tails, more columns than a tile, more rows than a block.
+constexpr Shape kShapes[] = {{0, 4}, {4, 0}, {1, 1}, {3, 33}, {31, 64}, {700, 8}, {5, 1025}, {1025, 3}, {67, 200}};
+
+TEST_P(Fusion, BiasAndActivation) {
+  Random random(91);
+  for_each_storage([&]<class S>() {
+    using T = typename Stored<S>::Wide;
+    constexpr DType dtype = Stored<S>::dtype;
+    ops::All::for_each([&]<class Op>() {
+      for (const auto& [rows, columns] : kShapes) {
+        const std::size_t n = rows * columns, offset = columns % 5 == 0 ? 1 : 0;
+        SCOPED_TRACE(fmt::format("{} {} {}x{}", name_of(dtype), Op::name, rows, columns));
+        const std::vector<T> x = wild<S>(random, n), bias = random.normals<T>(columns);
+        std::vector<T> z(n);
+        for (std::size_t i = 0; i < n; ++i) z[i] = x[i] + bias[i % columns];
+        const std::vector<S> want = narrowed<S>(apply(Op::id, z));
+        DeviceArray<S> in(device(), narrowed<S>(x), offset), out(device(), n, S{}, offset);
+        DeviceArray<T> b(device(), bias, offset);
+        device().bias_activation_forward({Op::id, dtype, rows, columns, in.data(), b.data(), out.data()});
+        EXPECT_TRUE(all_same(widened(out.get()), widened(want)));
+        if (Op::saves == Saves::y) {
+          device().bias_activation_forward({Op::id, dtype, rows, columns, in.data(), b.data(), in.data()});
+          EXPECT_TRUE(all_same(widened(in.get()), widened(want)));
+        }
+
+        const std::vector<T> dy = widened(narrowed<S>(random.normals<T>(n))), old = random.normals<T>(columns);
+        const std::vector<T> from = Op::saves == Saves::y ? widened(want) : z;
+        const std::vector<S> want_dx = narrowed<S>(apply_backward(Op::id, from, dy));
+        DeviceArray<S> saved(device(), Op::saves == Saves::y ? want : narrowed<S>(x), offset);
+        for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
+          const bool in_place = mode == GradMode::accumulate;
+          DeviceArray<S> d(device(), narrowed<S>(dy), offset), dx(device(), n);
+          DeviceArray<T> dbias(device(), old, 1);
+          device().bias_activation_backward({Op::id, dtype, rows, columns, saved.data(),
+                                             Op::saves == Saves::x ? b.data() : nullptr, d.data(),
+                                             in_place ? d.data() : dx.data(), dbias.data(), mode});
+          EXPECT_TRUE(all_same(widened(in_place ? d.get() : dx.get()), widened(want_dx)));
+          if (rows == 0) continue;
+          std::vector<double> sum(columns), size(columns);
+          for (std::size_t c = 0; c < columns; ++c) {
+            sum[c] = mode == GradMode::overwrite ? 0.0 : double(old[c]);
+            size[c] = std::fabs(sum[c]);
+          }
+          if (mode != GradMode::none)
+            for (std::size_t i = 0; i < n; ++i) {
+              sum[i % columns] += double(Stored<S>::widen(want_dx[i]));
+              size[i % columns] += std::fabs(double(Stored<S>::widen(want_dx[i])));
+            }
+          // Sums in f64 in any order, one rounding to the type of parameters.
+          EXPECT_TRUE(all_near(dbias.get(), sum, [&](std::size_t c) {
+            return epsilon<T>() * std::fabs(sum[c]) + double(rows + 1) * epsilon<double>() * size[c];
+          }));
+        }
+      }
+    });
+  });
+}
+
+TEST_P(Fusion, ResidualAdditionAndActivation) {
+  Random random(92);
+  constexpr GradMode kModes[] = {GradMode::none, GradMode::overwrite, GradMode::accumulate};
+  DeviceArray<Gates> gates(device(), {Gates{0.5f, -2, 0.75f, 3}});
+  for_each_storage([&]<class S>() {
+    using T = typename Stored<S>::Wide;
+    constexpr DType dtype = Stored<S>::dtype, wide = Stored<S>::wide_dtype;
+    ops::All::for_each([&]<class Op>() {
+      if (Op::saves == Saves::x) return;
+      for (const std::size_t n : {0, 1, 31, 33, 1023, 4099}) {
+        SCOPED_TRACE(fmt::format("{} {} n={}", name_of(dtype), Op::name, n));
+        const std::size_t offset = n % 2;
+        const std::vector<T> a = wild<S>(random, n), b = widened(narrowed<S>(random.normals<T>(n)));
+        DeviceArray<T> wa(device(), a), wb(device(), b), sum(device(), n);
+        device().residual_forward({wide, n, wa.data(), wb.data(), sum.data(), gates.data(), 0.3});
+        const std::vector<S> want = narrowed<S>(apply(Op::id, sum.get()));
+        DeviceArray<S> skip(device(), narrowed<S>(a), offset), branch(device(), narrowed<S>(b), offset);
+        DeviceArray<S> y(device(), n, S{}, offset);
+        DeviceArray<Stats> s(device(), 2);
+        device().residual_forward(
+            {dtype, n, skip.data(), branch.data(), y.data(), gates.data(), 0.3, nullptr, Op::id});
+        EXPECT_TRUE(all_same(widened(y.get()), widened(want)));
+        device().residual_forward(
+            {dtype, n, skip.data(), branch.data(), skip.data(), gates.data(), 0.3, s.data(), Op::id});
+        EXPECT_TRUE(all_same(widened(skip.get()), widened(want)));
+        expect_stats(s.get()[0], naive_stats(widened(want), Op::id, double(std::numeric_limits<T>::min())),
+                     sum_of_magnitudes(widened(want)));
+
+        const std::vector<T> dz = apply_backward(Op::id, widened(want), b);
+        for (const GradMode to_skip : kModes)
+          for (const GradMode to_branch : kModes)
+            for (const int alias : {0, 1, 2}) {
+              if ((alias == 1 && to_skip != GradMode::overwrite) || (alias == 2 && to_branch != GradMode::overwrite))
+                continue;
+              DeviceArray<T> wdz(device(), dz), wds(device(), a), wdb(device(), b);
+              device().residual_backward(
+                  {wide, n, wdz.data(), wds.data(), to_skip, wdb.data(), to_branch, gates.data(), 0.3});
+              DeviceArray<S> dy(device(), narrowed<S>(b), offset), ds(device(), narrowed<S>(a)),
+                  db(device(), narrowed<S>(b), offset);
+              DeviceArray<S>&skip_out = alias == 1 ? dy : ds, &branch_out = alias == 2 ? dy : db;
+              DeviceArray<Stats> seen(device(), 1);
+              device().residual_backward({dtype, n, dy.data(), skip_out.data(), to_skip, branch_out.data(), to_branch,
+                                          gates.data(), 0.3, alias ? seen.data() : nullptr, Op::id, y.data()});
+              EXPECT_TRUE(all_same(widened(skip_out.get()), widened(narrowed<S>(wds.get()))));
+              EXPECT_TRUE(all_same(widened(branch_out.get()), widened(narrowed<S>(wdb.get()))));
+              if (alias) expect_stats(seen.front(), naive_stats(b), sum_of_magnitudes(b));
+            }
+      }
+    });
+  });
+}
+
+TEST_P(Fusion, WhatCannotBeFusedIsRefused) {
+  DeviceArray<float> x(device(), 4);
+  DeviceArray<Gates> gates(device(), {Gates{}});
+  for (const PointwiseId op : {PointwiseId::gelu, PointwiseId::silu}) {
+    EXPECT_THROW(device().residual_forward(
+                     {DType::f32, 4, x.data(), x.data(), x.data(), gates.data(), 1, nullptr, op}),
+                 InternalError);
+    EXPECT_THROW(device().residual_backward({DType::f32, 4, x.data(), x.data(), GradMode::overwrite, nullptr,
+                                             GradMode::none, gates.data(), 1, nullptr, op, x.data()}),
+                 InternalError);
+    EXPECT_THROW(device().bias_activation_backward({op, DType::f32, 2, 2, x.data(), nullptr, x.data(), x.data()}),
+                 InternalError);
+  }
+  EXPECT_THROW(device().residual_backward({DType::f32, 4, x.data(), x.data(), GradMode::overwrite, nullptr,
+                                           GradMode::none, gates.data(), 1, nullptr, PointwiseId::relu}),
+               InternalError);
+  EXPECT_THROW(device().bias_activation_forward({PointwiseId::relu, DType::i32, 2, 2, x.data(), x.data(), x.data()}),
+               UserError);
+}
+
+GRADFLOW_TEST_ON_BACKENDS(Fusion);
+
+}  // namespace
+}  // namespace gradflow::kernels::test
