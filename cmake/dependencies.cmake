@@ -13,4 +13,3 @@ if(GRADFLOW_BUILD_APPS)
     PATHS /usr/share/javascript/chart.js /usr/share/nodejs/chart.js/dist
     DOC "Chart.js (package libjs-chart.js), put into the program for its report")
 endif()
-find_path(GRADFLOW_RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)

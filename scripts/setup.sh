@@ -15,7 +15,6 @@ build_packages=(
   libfmt-dev             # text formatting
   libcli11-dev           # command line
   nlohmann-json3-dev     # report.json, checkpoints' headers
-  librandom123-dev       # Philox, the counter-based random numbers
   zlib1g-dev             # gzipped data files
   libboost-context-dev   # fibers for running CUDA kernels on the host
   libjs-chart.js         # the report's charts, put into the program
@@ -30,7 +29,7 @@ test_packages=(
 
 # What the packages above bring, for systems where they cannot be asked for by name.
 build_commands=(g++ make cmake ninja git)
-build_headers=(dnnl.hpp fmt/core.h CLI/CLI.hpp nlohmann/json.hpp Random123/philox.h zlib.h
+build_headers=(dnnl.hpp fmt/core.h CLI/CLI.hpp nlohmann/json.hpp zlib.h
   boost/context/fiber.hpp)
 test_commands=(python3)
 test_headers=(gtest/gtest.h)

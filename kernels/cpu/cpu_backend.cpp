@@ -182,6 +182,8 @@ class CpuBackend final : public Backend {
   void exponent_histogram(const ExponentHistogram& a) override { cpu::exponent_histogram(context_, a); }
   void mark_alive(const MarkAlive& a) override { cpu::mark_alive(context_, a); }
   void gather_batch(const GatherBatch& a) override { cpu::gather_batch(context_, a); }
+  void cast(const Cast& a) override { cpu::cast(context_, a); }
+  void random_fill(const RandomFill& a) override { cpu::random_fill(context_, a); }
   void move_memory(const MoveMemory& a) override { cpu::move_memory(context_, a); }
 
  private:

@@ -32,6 +32,8 @@ void exponent_histogram(const Context& context, const ExponentHistogram& a);
 void mark_alive(const Context& context, const MarkAlive& a);
 void gather_batch(const Context& context, const GatherBatch& a);
 void move_memory(const Context& context, const MoveMemory& a);
+void cast(const Context& context, const Cast& a);
+void random_fill(const Context& context, const RandomFill& a);
 void fill(const Context& context, DType dtype, void* pointer, std::size_t n, double value);
 
 std::unique_ptr<Update> make_update(const Context& context, const UpdateDesc& desc,

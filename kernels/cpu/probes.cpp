@@ -91,27 +91,6 @@ void histogram_of(const Context& context, const ExponentHistogram& a) {
   });
 }
 
-template <class S>
-void gather(const Context& context, const GatherBatch& a) {
-  using T = Arithmetic<S>;
-  const T mean = static_cast<T>(a.mean), inv_std = static_cast<T>(a.inv_std);
-  for_each_index(context, a.batch, a.batch * a.features >= kSerialCheap, [&](std::size_t b) {
-    const std::size_t source = static_cast<std::size_t>(a.indices[b]);
-    const std::uint8_t* image = a.images + source * a.features;
-    S* x = static_cast<S*>(a.x) + b * a.features;
-    for (std::size_t f = 0; f < a.features; ++f)
-      x[f] = narrow<S>((static_cast<T>(static_cast<int>(image[f])) / T(255) - mean) * inv_std);
-    if (a.y) a.y[b] = a.labels[source];
-  });
-}
-
-template <class T>
-void fill_with(const Context& context, T* x, std::size_t n, T value) {
-  for_each_chunk(context, n, kSerialCheap, [&](std::size_t, std::size_t begin, std::size_t end) {
-    std::fill(x + begin, x + end, value);
-  });
-}
-
 }  // namespace
 
 void stats(const Context& context, const StatsOf& a) {
@@ -125,16 +104,6 @@ void difference_stats(const Context& context, const DifferenceStats& a) {
 
 void exponent_histogram(const Context& context, const ExponentHistogram& a) {
   visit_stored(a.dtype, [&]<class S>() { histogram_of<S>(context, a); });
-}
-
-void gather_batch(const Context& context, const GatherBatch& a) {
-  visit_stored(a.dtype, [&]<class S>() { gather<S>(context, a); });
-}
-
-void fill(const Context& context, DType dtype, void* pointer, std::size_t n, double value) {
-  visit_stored(dtype, [&]<class S>() {
-    fill_with(context, static_cast<S*>(pointer), n, narrow<S>(static_cast<Arithmetic<S>>(value)));
-  });
 }
 
 }  // namespace gradflow::kernels::cpu

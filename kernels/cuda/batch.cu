@@ -1,3 +1,4 @@
+#include "gradflow/kernels/error.h"
 #include "kernels/cuda/batch.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
@@ -5,10 +6,51 @@
 namespace gradflow::kernels::cuda {
 
 void gather_batch(Queue& queue, const GatherBatch& a) {
+  if (a.channels != 0 && a.height * a.width * a.channels != a.features) {
+    throw InternalError("gather_batch: height, width and channels do not make up the features");
+  }
   visit_storage(a.dtype, "gather_batch", [&]<class S>() {
     if (a.batch == 0) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, gather_batch), matrix_grid(queue, a.batch, a.features, kBlockThreads, 4),
-           a.images, a.labels, a.indices, a.mean, a.inv_std, static_cast<S*>(a.x), a.y, a.batch, a.features);
+    const GatherFrom from{a.images, a.labels, a.indices, a.pixel_mean, a.mean, a.inv_std, a.batch, a.features};
+    const BlockGrid grid = matrix_grid(queue, a.batch, a.features, kBlockThreads, 4);
+    auto* x = static_cast<S*>(a.x);
+    if (a.channels != 0 && a.crops != nullptr) {
+      launch(queue, GRADFLOW_KERNEL_OF(S, gather_crop), grid, from, a.crops, static_cast<unsigned>(a.height),
+             static_cast<unsigned>(a.width), static_cast<unsigned>(a.channels), x, a.y);
+    } else {
+      launch(queue, GRADFLOW_KERNEL_OF(S, gather_batch), grid, from, x, a.y);
+    }
+  });
+}
+
+void cast(Queue& queue, const Cast& a) {
+  require_storage(a.from, "cast");
+  require_storage(a.to, "cast");
+  if (a.from == a.to) throw InternalError("a cast to the same type");
+  if (a.n == 0) return;
+  const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<Bf16>);
+  const bool vector = all_aligned16(a.x, a.y);
+  if (a.to == DType::bf16) {
+    launch(queue, GRADFLOW_KERNEL(cast_to_bf16), grid, static_cast<const float*>(a.x), static_cast<Bf16*>(a.y), a.n,
+           vector);
+  } else {
+    launch(queue, GRADFLOW_KERNEL(cast_to_f32), grid, static_cast<const Bf16*>(a.x), static_cast<float*>(a.y), a.n,
+           vector);
+  }
+}
+
+void random_fill(Queue& queue, const RandomFill& a) {
+  visit_storage(a.dtype, "random_fill", [&]<class S>() {
+    if (a.n == 0) return;
+    const bool normal = a.distribution == Distribution::normal;
+    const RandomNumbers numbers{a.seed, a.purpose, a.first, a.a, normal ? a.b : a.b - a.a};
+    auto* x = static_cast<S*>(a.x);
+    const BlockGrid grid = flat_grid(queue, a.n / 2 + 1, kBlockThreads);
+    if (normal) {
+      launch(queue, GRADFLOW_KERNEL_OF(S, random_normal), grid, x, a.n, numbers);
+    } else {
+      launch(queue, GRADFLOW_KERNEL_OF(S, random_uniform), grid, x, a.n, numbers);
+    }
   });
 }
 

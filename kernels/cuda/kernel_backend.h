@@ -45,6 +45,8 @@ class KernelBackend : public Backend {
   void exponent_histogram(const ExponentHistogram& a) override { cuda::exponent_histogram(queue(), a); }
   void mark_alive(const MarkAlive& a) override { cuda::mark_alive(queue(), a); }
   void gather_batch(const GatherBatch& a) override { cuda::gather_batch(queue(), a); }
+  void cast(const Cast& a) override { cuda::cast(queue(), a); }
+  void random_fill(const RandomFill& a) override { cuda::random_fill(queue(), a); }
   void move_memory(const MoveMemory& a) override { cuda::move_memory(queue(), a); }
 
  protected:

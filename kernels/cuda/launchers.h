@@ -33,6 +33,8 @@ void exponent_histogram(Queue& queue, const ExponentHistogram& a);
 void mark_alive(Queue& queue, const MarkAlive& a);
 void gather_batch(Queue& queue, const GatherBatch& a);
 void move_memory(Queue& queue, const MoveMemory& a);
+void cast(Queue& queue, const Cast& a);
+void random_fill(Queue& queue, const RandomFill& a);
 void fill(Queue& queue, DType dtype, void* pointer, std::size_t n, double value);
 
 // `memory` holds the table of tensors; it and the queue must outlive the update.

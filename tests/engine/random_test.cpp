@@ -9,6 +9,8 @@
 #include <map>
 #include <set>
 
+#include "gradflow/kernels/backend.h"
+
 namespace gradflow {
 namespace {
 
@@ -198,6 +200,31 @@ TEST(Random, PermutationsArePermutationsAndUniform) {
   double chi2 = 0;
   for (const auto& [p, c] : count) chi2 += (c - 1000.0) * (c - 1000.0) / 1000.0;
   EXPECT_TRUE(chi2 <= 58.6) << chi2;  // 23 degrees of freedom, chance 6e-5
+}
+
+// A backend draws the numbers of a stream itself, bit for bit: parameters may be initialized where they lie.
+TEST(Random, BackendsDrawTheSameNumbers) {
+  const auto cpu = kernels::open_cpu(2);
+  const RandomStream stream(0x123456789abcdefu, "init/block07.linear.weight", 3);
+  for (const std::uint64_t first : {0u, 1u, 1000u}) {
+    std::vector<float> want(5001), got(5001);
+    std::vector<double> wide(5001), wide_got(5001);
+    kernels::RandomFill fill{.dtype = DType::f32, .n = got.size(), .x = got.data(),
+                             .distribution = kernels::Distribution::normal, .a = 0.25, .b = 0.05,
+                             .seed = stream.seed(), .purpose = stream.purpose(), .first = first};
+    stream.fill_normal(want, fill.a, fill.b, first);
+    cpu->random_fill(fill);
+    EXPECT_EQ(got, want);
+    fill.dtype = DType::f64;
+    fill.x = wide_got.data();
+    stream.fill_normal(wide, fill.a, fill.b, first);
+    cpu->random_fill(fill);
+    EXPECT_EQ(wide_got, wide);
+    fill.distribution = kernels::Distribution::uniform;
+    stream.fill_uniform(wide, fill.a, fill.b, first);
+    cpu->random_fill(fill);
+    EXPECT_EQ(wide_got, wide);
+  }
 }
 
 }  // namespace

@@ -128,12 +128,18 @@ TEST(CpuBackend, ThreadCountChangesNoBitOutsideMatrixProducts) {
                               .dshift = dshift.data()});
     cpu->softmax_cross_entropy({DType::f32, rows, columns, x.data(), labels.data(), dlogits.data(), &loss});
     cpu->column_sum({DType::f32, rows, columns, z.data(), sums.data()});
+    std::vector<float> fused(n), dbias(columns);
+    cpu->bias_activation_backward({PointwiseId::relu, DType::f32, rows, columns, x.data(), nullptr, z.data(), fused.data(),
+                                   dbias.data()});
+    std::vector<float> drawn(n);
+    cpu->random_fill({DType::f32, n, drawn.data(), Distribution::normal, 0, 1, 5, 6, 7});
     std::vector<unsigned char> all;
     const auto append = [&](const void* p, std::size_t bytes) {
       all.insert(all.end(), static_cast<const unsigned char*>(p),
                  static_cast<const unsigned char*>(p) + bytes);
     };
-    for (const auto* v : {&y, &w, &m, &bn, &mean, &inv_std, &run, &spread, &dlogits, &sums, &dscale, &dshift})
+    for (const auto* v : {&y, &w, &m, &bn, &mean, &inv_std, &run, &spread, &dlogits, &sums, &dscale, &dshift, &fused, &dbias,
+                          &drawn})
       append(v->data(), v->size() * sizeof(float));
     append(s.data(), s.size() * sizeof(Stats));
     append(&loss.loss_sum, sizeof loss.loss_sum);

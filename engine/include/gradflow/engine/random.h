@@ -50,6 +50,10 @@ class RandomStream {
   void fill_uniform(std::span<float> out, double low, double high, std::uint64_t first = 0) const;
   void fill_uniform(std::span<double> out, double low, double high, std::uint64_t first = 0) const;
 
+  // What a backend's RandomFill needs to draw the same numbers.
+  std::uint64_t seed() const noexcept { return seed_; }
+  std::uint64_t purpose() const noexcept { return purpose_; }
+
  private:
   std::uint64_t seed_;
   std::uint64_t purpose_;

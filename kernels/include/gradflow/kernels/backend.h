@@ -393,6 +393,39 @@ struct GatherBatch {  // x[b,f] = (images[indices[b],f]/255 - mean) * inv_std; y
   float mean = 0, inv_std = 1;
   void* x = nullptr;
   std::int32_t* y = nullptr;
+
+  // Images as [height, width, channels], features in all: then each sample may be shifted and mirrored,
+  //   x[b, i, j, c] = the value above at image pixel (i + dy, j' + dx, c), j' = flip ? width - 1 - j : j,
+  // and 0 where that lies outside: as if the image had been padded after the mean was taken from it (He et al.
+  // 2015: dy and dx in [-4, 4], flip in {0, 1}).
+  std::size_t height = 0, width = 0, channels = 0;  // channels = 0: no augmentation
+  const std::int8_t* crops = nullptr;               // [batch, 3]: dy, dx, flip; null: none, whatever the rest
+  const float* pixel_mean = nullptr;                // [features], takes the place of `mean` for each feature
+};
+
+// y[i] = x[i] in another type: f32 <-> bf16, on the host also from and to f64 (to bf16 by way of f32). Rounded to
+// nearest even; aliases nothing. Equal types are an InternalError.
+struct Cast {
+  DType from = DType::f32, to = DType::bf16;
+  std::size_t n = 0;
+  const void* x = nullptr;
+  void* y = nullptr;
+};
+
+// The numbers of RandomStream(seed, purpose) (engine/random.h), positions first .. first + n - 1, the same bits on
+// every backend: computed in f64 and rounded to dtype (bf16 by way of f32).
+enum class Distribution : std::uint8_t {
+  uniform,  // x[i] = a + (b - a) * uniform(first + i)
+  normal,   // x[i] = a + b * normal(first + i)
+};
+struct RandomFill {
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  void* x = nullptr;
+  Distribution distribution = Distribution::uniform;
+  double a = 0, b = 1;
+  std::uint64_t seed = 0, purpose = 0;  // RandomStream::seed(), purpose()
+  std::uint64_t first = 0;
 };
 
 // ----------------------------------------------------------------------------------- the yardstick
@@ -543,6 +576,8 @@ class Backend {
   virtual void exponent_histogram(const ExponentHistogram& a) = 0;
   virtual void mark_alive(const MarkAlive& a) = 0;
   virtual void gather_batch(const GatherBatch& a) = 0;
+  virtual void cast(const Cast& a) = 0;
+  virtual void random_fill(const RandomFill& a) = 0;
   virtual void move_memory(const MoveMemory& a) = 0;
 };
 
