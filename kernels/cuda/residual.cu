@@ -17,9 +17,7 @@ template <class S>
 const ResidualKernels<S>& kernels_of(PointwiseId id) {
 #define GRADFLOW_RESIDUAL_ROW(Op, op) \
   {ops::Op::id, GRADFLOW_KERNEL_OF(S, residual_##op##_forward), GRADFLOW_KERNEL_OF(S, residual_##op##_backward)},
-  static const ResidualKernels<S> kKernels[] = {
-      {PointwiseId::identity, GRADFLOW_KERNEL_OF(S, residual_forward), GRADFLOW_KERNEL_OF(S, residual_backward)},
-      GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_RESIDUAL_ROW)};
+  static const ResidualKernels<S> kKernels[] = {GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_RESIDUAL_ROW)};
 #undef GRADFLOW_RESIDUAL_ROW
   for (const ResidualKernels<S>& kernels : kKernels) {
     if (kernels.id == id) return kernels;
@@ -35,39 +33,40 @@ void forward(Queue& queue, const ResidualForward& a) {
   auto* y = static_cast<S*>(a.y);
   const bool vector = all_aligned16(skip, branch, y);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  const bool alone = a.op == PointwiseId::identity;
-  if (alone && a.y_stats != nullptr) {
+  if (a.op != PointwiseId::identity) {
+    launch(queue, kernels_of<S>(a.op).forward, grid, skip, branch, y, a.gates, a.scale, a.n, vector);
+    stats(queue, {.dtype = a.dtype, .n = a.n, .x = y, .op = a.op, .out = a.y_stats});
+  } else if (a.y_stats == nullptr) {
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward), grid, skip, branch, y, a.gates, a.scale, a.n, vector);
+  } else {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward_stats), grid, skip, branch, y, a.gates, a.scale, a.n,
            vector, a.y_stats, queue.scratch);
-    return;
   }
-  launch(queue, kernels_of<S>(a.op).forward, grid, skip, branch, y, a.gates, a.scale, a.n, vector);
-  stats(queue, {.dtype = a.dtype, .n = a.n, .x = y, .op = a.op, .out = a.y_stats});
 }
 
 template <class S>
 void backward(Queue& queue, const ResidualBackward& a) {
-  const auto* y = static_cast<const S*>(a.y);
   const auto* dy = static_cast<const S*>(a.dy);
   const auto out = [](void* to, GradMode mode) {
     return GradientOut<S>{mode == GradMode::none ? nullptr : static_cast<S*>(to), mode};
   };
   const GradientOut<S> skip = out(a.dskip, a.skip_mode);
   const GradientOut<S> branch = out(a.dbranch, a.branch_mode);
+  const bool vector = all_aligned16(dy, skip.to, branch.to);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  const bool alone = a.op == PointwiseId::identity;
-  if (alone) y = nullptr;
-  const bool vector = all_aligned16(y, dy, skip.to, branch.to);
-  if (alone && a.dy_stats != nullptr) {
+  if (a.op != PointwiseId::identity) {
+    const ResidualKernels<S>& kernels = kernels_of<S>(a.op);
+    const auto* y = static_cast<const S*>(a.y);
+    if (y == nullptr) throw InternalError("residual_backward: the output is missing");
+    stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});  // before it may be overwritten
+    if (skip.to == nullptr && branch.to == nullptr) return;
+    launch(queue, kernels.backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n, vector && all_aligned16(y));
+  } else if (a.dy_stats == nullptr) {
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward), grid, dy, skip, branch, a.gates, a.scale, a.n, vector);
+  } else {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward_stats), grid, dy, skip, branch, a.gates, a.scale, a.n,
            vector, a.dy_stats, queue.scratch);
-    return;
   }
-  const ResidualKernels<S>& kernels = kernels_of<S>(a.op);
-  if (!alone && y == nullptr) throw InternalError("residual_backward: the output is missing");
-  stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});  // before it may be overwritten
-  if (skip.to == nullptr && branch.to == nullptr) return;
-  launch(queue, kernels.backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n, vector);
 }
 
 }  // namespace

@@ -128,20 +128,30 @@ __device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S>
   }
 }
 
-#define GRADFLOW_RESIDUAL_KERNELS(Op, residual, S, s)                                                        \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
-      residual##_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,         \
-                             std::size_t n, bool vector) {                                                   \
-    residual_forward<ops::Op, S, false>(skip, branch, y, gates, scale, n, vector, nullptr, {});              \
-  }                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                                \
-      residual##_backward_##s(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,           \
-                              const Gates* gates, double scale, std::size_t n, bool vector) {                \
-    residual_backward<ops::Op, S, false>(y, dy, skip, branch, gates, scale, n, vector, nullptr, {});         \
+#define GRADFLOW_RESIDUAL_FORWARD_KERNEL(Op, residual, S, s)                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
+      residual##_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale, \
+                             std::size_t n, bool vector) {                                           \
+    residual_forward<ops::Op, S, false>(skip, branch, y, gates, scale, n, vector, nullptr, {});      \
+  }
+
+#define GRADFLOW_RESIDUAL_OP_KERNELS_IN(Op, residual, S, s)                                          \
+  GRADFLOW_RESIDUAL_FORWARD_KERNEL(Op, residual, S, s)                                               \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
+      residual##_backward_##s(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,   \
+                              const Gates* gates, double scale, std::size_t n, bool vector) {        \
+    residual_backward<ops::Op, S, false>(y, dy, skip, branch, gates, scale, n, vector, nullptr, {}); \
   }
 
 // Statistics in the same pass; the sums of an addition with an activation are left to a launch of their own.
-#define GRADFLOW_RESIDUAL_STATS_KERNELS(S, s)                                                             \
+#define GRADFLOW_RESIDUAL_KERNELS(S, s)                                                                   \
+  GRADFLOW_RESIDUAL_FORWARD_KERNEL(Identity, residual, S, s)                                              \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+      residual_backward_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch, const Gates* gates,  \
+                            double scale, std::size_t n, bool vector) {                                   \
+    residual_backward<ops::Identity, S, false>(nullptr, dy, skip, branch, gates, scale, n, vector,        \
+                                               nullptr, {});                                              \
+  }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_forward_stats_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,  \
                                  std::size_t n, bool vector, Stats* y_stats, ReductionScratch scratch) {  \
@@ -155,19 +165,18 @@ __device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S>
                                               dy_stats, scratch);                                         \
   }
 
-#define GRADFLOW_RESIDUAL_OP_KERNELS(Op, op)                       \
-  static_assert(ops::Op::saves == Saves::y);                       \
-  GRADFLOW_RESIDUAL_KERNELS(Op, residual_##op, float, f32) \
-  GRADFLOW_RESIDUAL_KERNELS(Op, residual_##op, Bf16, bf16)
+#define GRADFLOW_RESIDUAL_OP_KERNELS(Op, op)                     \
+  static_assert(ops::Op::saves == Saves::y);                     \
+  GRADFLOW_RESIDUAL_OP_KERNELS_IN(Op, residual_##op, float, f32) \
+  GRADFLOW_RESIDUAL_OP_KERNELS_IN(Op, residual_##op, Bf16, bf16)
 
-GRADFLOW_RESIDUAL_KERNELS(Identity, residual, float, f32)
-GRADFLOW_RESIDUAL_KERNELS(Identity, residual, Bf16, bf16)
-GRADFLOW_RESIDUAL_STATS_KERNELS(float, f32)
-GRADFLOW_RESIDUAL_STATS_KERNELS(Bf16, bf16)
+GRADFLOW_RESIDUAL_KERNELS(float, f32)
+GRADFLOW_RESIDUAL_KERNELS(Bf16, bf16)
 GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_RESIDUAL_OP_KERNELS)
 
 #undef GRADFLOW_RESIDUAL_OP_KERNELS
-#undef GRADFLOW_RESIDUAL_STATS_KERNELS
+#undef GRADFLOW_RESIDUAL_OP_KERNELS_IN
 #undef GRADFLOW_RESIDUAL_KERNELS
+#undef GRADFLOW_RESIDUAL_FORWARD_KERNEL
 
 }  // namespace gradflow::kernels::cuda

@@ -29,6 +29,7 @@ class Cases {
 
   void pointwise();
   void residual();
+  void fusions();
   void batch_norm(bool packs);
   void pooling();
   void matrices();
@@ -140,6 +141,55 @@ void Cases::residual() {
       };
     }
   }
+}
+
+// What stands for two operations of the lists above, in one pass.
+void Cases::fusions() {
+  const DType t = t_;
+  ops::All::for_each([&]<class Op>() {
+    const std::string op(Op::name);
+    const double saved = Op::id == PointwiseId::identity ? 0 : 1;
+    const auto work = [t, b = bytes_](std::size_t arrays, double reads) {
+      return [=](std::size_t size) {
+        Work w = matrix(size, kColumns);
+        w.operands.assign(arrays, numbers(t, elements(w)));
+        for (int i = 0; i < 2; ++i) w.operands.push_back(numbers(parameter_type(t), w.columns));
+        const auto n = static_cast<double>(elements(w));
+        w.read_bytes = reads * b * n, w.written_bytes = b * n;
+        return w;
+      };
+    };
+    KernelCase& forward = add("bias_" + op + "_forward", "", "fusion", "bias_activation_forward", "forward");
+    forward.work = work(2, 1);
+    forward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::BiasActivationForward{Op::id, t, w.rows, w.columns, p[0], p[2], p[1]}] {
+        b.bias_activation_forward(a);
+      };
+    };
+    KernelCase& backward = add("bias_" + op + "_backward", "", "fusion", "bias_activation_backward", "backward");
+    backward.work = work(3, 1 + saved);
+    backward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::BiasActivationBackward{Op::id, t, w.rows, w.columns, p[0], p[3], p[1], p[2], p[4]}] {
+        b.bias_activation_backward(a);
+      };
+    };
+    if (Op::id == PointwiseId::identity || Op::saves == Saves::x) return;
+    KernelCase& add_forward = add("residual_" + op + "_forward", "", "fusion", "residual_forward", "forward");
+    add_forward.work = arrays(3, 2, 1, {gates()});
+    add_forward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::ResidualForward{t, w.operands[0].elements, p[0], p[1], p[2],
+                                               static_cast<kernels::Gates*>(p[3]), 0.5, nullptr, Op::id}] {
+        b.residual_forward(a);
+      };
+    };
+    KernelCase& add_backward = add("residual_" + op + "_backward", "", "fusion", "residual_backward", "backward");
+    add_backward.work = arrays(4, 2, 2, {gates()});
+    add_backward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::ResidualBackward{t, w.operands[0].elements, p[1], p[2], GradMode::overwrite, p[3],
+                                                GradMode::overwrite, static_cast<kernels::Gates*>(p[4]), 0.5, nullptr,
+                                                Op::id, p[0]}] { b.residual_backward(a); };
+    };
+  });
 }
 
 // A channel's mean must be known before its elements can be normalized, so x is read twice at least. Channels
@@ -386,6 +436,42 @@ void Cases::inputs() {
       b.gather_batch(a);
     };
   };
+  KernelCase& crop = add("gather_crop", "", "input", "gather_batch", "input");
+  crop.work = [work = gather.work](std::size_t size) {
+    Work w = work(size);
+    w.operands.push_back({Content::zero, DType::u8, 3 * w.rows});
+    w.read_bytes += 3 * static_cast<double>(w.rows);
+    return w;
+  };
+  crop.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    kernels::GatherBatch a{t, w.rows, w.columns, static_cast<std::uint8_t*>(p[0]), static_cast<std::uint8_t*>(p[1]),
+                           static_cast<std::int32_t*>(p[2]), 0.3f, 2.0f, p[3], static_cast<std::int32_t*>(p[4])};
+    const std::size_t height = w.columns % 28 == 0 ? 28 : 1;
+    a.height = height, a.width = w.columns / height, a.channels = 1;
+    a.crops = static_cast<std::int8_t*>(p[5]);
+    return [&b, a] { b.gather_batch(a); };
+  };
+  for (const bool normal : {false, true}) {
+    KernelCase& random = add(normal ? "random_normal" : "random_uniform", "", "memory", "random_fill", "memory");
+    random.work = arrays(1, 0, 1);
+    random.bind = [t, normal](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      const auto distribution = normal ? kernels::Distribution::normal : kernels::Distribution::uniform;
+      return [&b, a = kernels::RandomFill{t, w.operands[0].elements, p[0], distribution, 0, 1, 1, 2, 0}] {
+        b.random_fill(a);
+      };
+    };
+  }
+  // From the other type of storage: bf16 to f32, f32 to all others.
+  KernelCase& cast = add("cast_to", "", "memory", "cast", "memory");
+  const DType from = t == DType::f32 ? DType::bf16 : DType::f32;
+  cast.work = [t, from](std::size_t n) {
+    Work w{.operands = {numbers(from, n), numbers(t, n)}};
+    w.read_bytes = static_cast<double>(w.operands[0].bytes()), w.written_bytes = static_cast<double>(w.operands[1].bytes());
+    return w;
+  };
+  cast.bind = [t, from](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::Cast{from, t, w.operands[0].elements, p[0], p[1]}] { b.cast(a); };
+  };
   KernelCase& fill = add("fill", "", "memory", "fill", "memory");
   fill.work = arrays(1, 0, 1);
   fill.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
@@ -493,6 +579,7 @@ std::vector<KernelCase> kernel_cases(DType dtype) {
   Cases cases(dtype);
   cases.pointwise();
   cases.residual();
+  cases.fusions();
   if (dtype != DType::bf16) {
     cases.batch_norm(true);
     cases.batch_norm(false);

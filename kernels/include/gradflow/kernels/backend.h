@@ -592,7 +592,7 @@ std::unique_ptr<Backend> open_cuda(int ordinal);
 
 // What the CUDA module exports (extern "C"); internal to the loader, listed here because both sides
 // must agree. `error` receives a NUL-terminated reason. Version changes whenever this header does.
-inline constexpr int kBackendInterfaceVersion = 4;
+inline constexpr int kBackendInterfaceVersion = 5;
 using CudaCountFunction = int (*)(int interface_version, char* error, std::size_t error_size);
 using CudaOpenFunction = Backend* (*)(int interface_version, int ordinal, char* error,
                                       std::size_t error_size);
