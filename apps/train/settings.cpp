@@ -70,6 +70,8 @@ OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, s
        {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw})
     if (reader.name() == name_of(kind)) c.kind = kind, known = true;
   if (!known) throw_unknown_name("optimizer", text, reader.name(), {"sgd", "nesterov", "adam", "adamw"});
+  if (!std::isfinite(learning_rate) || learning_rate < 0)
+    throw UserError(fmt::format("--lr {}: the learning rate must be finite and 0 or more", learning_rate));
   c.learning_rate = learning_rate;
   if (adaptive(c.kind)) {
     c.beta1 = reader.get_double("beta1", c.beta1);
