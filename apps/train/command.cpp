@@ -27,6 +27,13 @@ Schedules (factors on --lr):
   cosine[:final=0]    one-cycle[:peak_at=0.3,start=0.04,final=0]
   any of them with warmup=N[,warmup_from=R]
 
+Augmentation:
+  standard[:crop=4,flip=on,mean=pixel]    shifted by up to so many pixels, mirrored or not, minus the mean image
+  (held-out images are only freed of the mean)
+
+Recipe he2015: sgd, --lr 0.1 --momentum 0.9 --weight-decay 1e-4 --batch 128 --steps 64000 --augment standard
+  --schedule step:at=32000/48000,factor=0.1 (with warmup=400,warmup_from=0.1 from depth 110 on)
+
 In DIR: log.jsonl, one JSON object a line; last.safetensors and best.safetensors, which PyTorch and NumPy read;
 summary.json. Whatever stops a run (Ctrl-C, kill -9, a power cut), --resume goes on from the last checkpoint and
 ends with the same bits as a run that was not stopped.
@@ -38,6 +45,7 @@ Examples:
   gradflow train --model mlp:depth=20,width=128,act=relu,skip=on,norm=bn --data fashion-mnist \
       --epochs 5 --optimizer sgd --lr 0.05 --momentum 0.9 --schedule cosine --out runs/first
   gradflow train --resume --out runs/first
+  gradflow train --model resnet:depth=20 --data cifar10:DIR --recipe he2015 --out runs/resnet20
   gradflow train --model mlp:depth=4,width=64 --data synthetic --steps 200 --optimizer adam --lr 1e-3)";
 
 }  // namespace
@@ -55,6 +63,9 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   c->add_option("--weight-decay", o->weight_decay, "of the weights; biases and norms have none")
       ->type_name("X");
   c->add_option("--schedule", o->schedule, "of the learning rate [constant] (below)")->type_name("SPEC");
+  c->add_option("--augment", o->augment, "how training images are varied [none] (below)")->type_name("SPEC");
+  c->add_option("--recipe", o->recipe, "he2015: settings of He et al. 2015 for whatever is not given (below)")
+      ->type_name("NAME");
   c->add_option("--batch", o->batch, "samples of a step [128]")->type_name("N");
   c->add_option("--seed", o->seed, "of weights and batch order [1]")->check(seed_fault)->type_name("N");
   c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();

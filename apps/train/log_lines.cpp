@@ -22,6 +22,7 @@ JsonLine start_line(const Session& s) {
   JsonLine line;
   line.add("event", "start").add("model", s.settings.model.text).add("data", s.settings.data);
   line.add("optimizer", describe(s.settings.optimizer)).add("schedule", s.settings.schedule.text());
+  line.add("augmentation", s.settings.augmentation.text);
   line.add("batch", s.settings.batch).add("seed", s.settings.seed).add("steps_per_epoch", s.steps_per_epoch);
   line.add("parameters", s.model.graph.parameter_count());
   line.add("device", device.name).add("device_model", device.model).add("precision", device.precision);

@@ -98,8 +98,8 @@ void build_network(Session& s) {
   s.executor = std::make_unique<Executor>(
       s.model.graph, *s.parameters, s.optimizer.get(),
       ExecutorOptions{.probes = all_scalar_probes(s.model.graph, true, true), .history = kHistory});
-  s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train);
-  s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test);
+  s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train, s.settings.augmentation);
+  s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test, s.settings.augmentation);
   s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed);
 }
 
@@ -121,7 +121,8 @@ void restore(Session& s, const Checkpoint& checkpoint) {
 void Session::load_batch(std::int64_t step) {
   indices_.resize(static_cast<std::size_t>(settings.batch));
   order->batch_indices(static_cast<std::uint64_t>(step), indices_);
-  feed->load(indices_, executor->input("x"), executor->input("labels"));
+  feed->load_augmented(indices_, executor->input("x"), executor->input("labels"), settings.seed,
+                       static_cast<std::uint64_t>(step));
 }
 
 double Session::learning_rate(std::int64_t step) const {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "apps/train/recipe.h"
 #include "gradflow/engine/spec_text.h"
 #include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
@@ -95,9 +96,10 @@ OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, s
   return c;
 }
 
-TrainSettings fresh_settings(const TrainOptions& o) {
+TrainSettings fresh_settings(const TrainOptions& options) {
   std::vector<std::string> missing;
-  if (!o.model) missing.emplace_back("--model");
+  if (!options.model) missing.emplace_back("--model");
+  const TrainOptions o = options.model ? with_recipe(options) : options;
   if (!o.data) missing.emplace_back("--data");
   if (!o.epochs && !o.steps) missing.emplace_back("--epochs or --steps");
   if (!o.optimizer) missing.emplace_back("--optimizer");
@@ -110,6 +112,7 @@ TrainSettings fresh_settings(const TrainOptions& o) {
   s.data = *o.data;
   s.optimizer = parse_optimizer(*o.optimizer, *o.learning_rate, o.momentum, o.weight_decay);
   if (o.schedule) s.schedule = Schedule(*o.schedule);
+  if (o.augment) s.augmentation = parse_augmentation(*o.augment);
   s.batch = o.batch.value_or(s.batch);
   s.seed = o.seed.value_or(s.seed);
   s.epochs = o.epochs.value_or(0);
@@ -131,6 +134,11 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   if (o.model) same("--model", *o.model, info.model);
   if (o.data) same("--data", *o.data, info.data);
   if (o.schedule) same("--schedule", *o.schedule, info.schedule);
+  if (o.recipe)
+    throw UserError("--recipe is for the beginning of a run; --resume takes everything from the checkpoint");
+  const auto stored_augment = info.extra.find("augment");
+  const std::string augment = stored_augment == info.extra.end() ? "none" : stored_augment->second;
+  if (o.augment) same("--augment", *o.augment, augment);
   if (o.batch) same("--batch", std::to_string(*o.batch), std::to_string(info.batch));
   if (o.seed) same("--seed", std::to_string(*o.seed), std::to_string(info.seed));
 
@@ -155,6 +163,7 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   s.model = parse_model(info.model);
   s.data = info.data;
   s.schedule = Schedule(info.schedule);
+  s.augmentation = parse_augmentation(augment);
   s.batch = info.batch;
   s.seed = info.seed;
   const bool length = o.epochs || o.steps;
@@ -168,7 +177,8 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
 }
 
 Metadata settings_metadata(const TrainSettings& s) {
-  return {{"epochs", std::to_string(s.epochs)},
+  return {{"augment", s.augmentation.text},
+          {"epochs", std::to_string(s.epochs)},
           {"steps", std::to_string(s.steps)},
           {"eval_every", std::to_string(s.eval_every)},
           {"checkpoint_every", std::to_string(s.checkpoint_every)},

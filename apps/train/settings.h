@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/terminal/style.h"
+#include "gradflow/engine/augmentation.h"
 #include "gradflow/engine/checkpoint.h"
 #include "gradflow/engine/optimizer.h"
 #include "gradflow/engine/schedule.h"
@@ -16,7 +17,8 @@ namespace gradflow::app {
 
 // As given on the command line. A resumed run takes whatever is absent here from its checkpoint.
 struct TrainOptions {
-  std::optional<std::string> model, data, optimizer, schedule;
+  std::optional<std::string> model, data, optimizer, schedule, augment;
+  std::optional<std::string> recipe;  // fills in what is absent, see recipe.h
   std::optional<double> learning_rate, momentum, weight_decay;
   std::optional<std::int64_t> epochs, steps, batch;
   std::optional<std::int64_t> eval_every, checkpoint_every, probe_every;  // steps
@@ -34,6 +36,7 @@ struct TrainSettings {
   std::string data;
   OptimizerConfig optimizer;
   Schedule schedule;
+  Augmentation augmentation;
   std::int64_t batch = 128;
   std::uint64_t seed = 1;
   // Exactly one of the two is above 0; the number of steps follows from the size of the data set.

@@ -110,6 +110,58 @@ TEST(Train, ResumesBitForBitWithEveryOptimizer) {
   }
 }
 
+TEST(Train, ResumesAugmentedRunsBitForBit) {
+  const TempDir dir;
+  const auto run = [&](const char* name, std::int64_t steps) {
+    TrainOptions o = small_run(dir / name, steps);
+    o.data = "synthetic:n=256,test=64,height=8,width=8,channels=1,classes=3";
+    o.augment = "standard:crop=2";
+    ASSERT_EQ(train(o).code, 0);
+  };
+  run("whole", 24);
+  run("halves", 10);
+  TrainOptions o = resume(dir / "halves");
+  o.steps = 24;
+  ASSERT_EQ(train(o).code, 0);
+  for (const char* file : {"last.safetensors", "best.safetensors", "log.jsonl"})
+    EXPECT_TRUE(read_file(dir / "whole" / file) == read_file(dir / "halves" / file)) << file << " differs";
+}
+
+TEST(Train, ARecipeFillsInWhatIsNotGiven) {
+  TrainOptions o;
+  o.model = "resnet:depth=20";
+  o.data = "cifar10:somewhere";
+  o.recipe = "he2015";
+  TrainSettings s = fresh_settings(o);
+  EXPECT_EQ(s.optimizer.kind, kernels::OptimizerKind::sgd);
+  EXPECT_EQ(s.optimizer.learning_rate, 0.1);
+  EXPECT_EQ(s.optimizer.momentum, 0.9);
+  EXPECT_EQ(s.optimizer.weight_decay, 1e-4);
+  EXPECT_EQ(s.steps, 64000);
+  EXPECT_EQ(s.batch, 128);
+  EXPECT_EQ(s.augmentation.crop, 4);
+  EXPECT_TRUE(s.augmentation.flip && s.augmentation.pixel_mean);
+  const auto rate = [&](std::uint64_t step) { return s.schedule.learning_rate(step, 64000, 0.1); };
+  EXPECT_DOUBLE_EQ(rate(0), 0.1);
+  EXPECT_DOUBLE_EQ(rate(31999), 0.1);
+  EXPECT_DOUBLE_EQ(rate(32000), 0.01);
+  EXPECT_DOUBLE_EQ(rate(48000), 0.001);
+
+  o.model = "resnet:depth=110";
+  s = fresh_settings(o);
+  EXPECT_LT(rate(0), 0.011);
+  EXPECT_DOUBLE_EQ(rate(400), 0.1);
+
+  o.learning_rate = 0.2;
+  o.epochs = 3;
+  o.augment = "none";
+  s = fresh_settings(o);
+  EXPECT_EQ(s.optimizer.learning_rate, 0.2);
+  EXPECT_EQ(s.epochs, 3);
+  EXPECT_EQ(s.steps, 0);
+  EXPECT_FALSE(s.augmentation.moves());
+}
+
 TEST(Train, AResumedRunRemembersItsBest) {
   const TempDir dir;
   ASSERT_EQ(train(small_run(dir / "run", 10)).code, 0);
