@@ -64,6 +64,8 @@ class Program:
         self.compile = {}
         for line in commands:
             words = shlex.split(line)
+            if any(pathlib.Path(word).name == "nvcc" for word in words[:2]):
+                continue  # the same source for the GPU, in a module that a program may depend on
             if "-c" in words and "-o" in words:
                 self.compile[str(pathlib.Path(build, words[words.index("-c") + 1]).resolve())] = words
         link = [part for part in commands[-1].split(" && ") if f"-o " in part and self.name in part]
