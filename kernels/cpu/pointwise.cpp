@@ -231,7 +231,7 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
   const T branch_factor = static_cast<T>(a.gates->backward_branch * a.scale);
   const bool skip_last = dskip == dy;
   constexpr bool kActivation = Op::id != PointwiseId::identity;
-  if (kActivation && !a.y) throw InternalError("residual_backward: the output is missing");
+  if (kActivation && a.n > 0 && !a.y) throw InternalError("residual_backward: the output is missing");
   for_each_chunk(context, a.n, a.dy_stats ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> lanes;
