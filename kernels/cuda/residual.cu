@@ -57,7 +57,7 @@ void backward(Queue& queue, const ResidualBackward& a) {
   if (a.op != PointwiseId::identity) {
     const ResidualKernels<S>& kernels = kernels_of<S>(a.op);
     const auto* y = static_cast<const S*>(a.y);
-    if (y == nullptr) throw InternalError("residual_backward: the output is missing");
+    if (y == nullptr && a.n > 0) throw InternalError("residual_backward: the output is missing");
     stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});  // before it may be overwritten
     if (skip.to == nullptr && branch.to == nullptr) return;
     launch(queue, kernels.backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n, vector && all_aligned16(y));
