@@ -70,7 +70,7 @@ std::string disturbed(const KernelBenchResult& r) {
 std::string kernels_text(const KernelBenchResult& r, std::size_t width) {
   const Yardstick& y = r.yardstick;
   std::string out = fmt::format(
-      "{} {}, {}\ngradflow {} ({}), {}\n\n"
+      "{} {}, {}\ngradflow {} ({})\n{}\n\n"
       "measured here over {} f32 numbers an array: {} {:.1f} GB/s (median); at best copy {:.1f}, write "
       "{:.1f}, "
       "add {:.1f}, read {:.1f};\na launch with one number {:.2f} us; last cache {}\n\n",
