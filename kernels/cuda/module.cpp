@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "gradflow/kernels/module_interface.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda_backend.h"
 

@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
-#include "gradflow/kernels/backend.h"
 #include "gradflow/kernels/error.h"
+#include "gradflow/kernels/module_interface.h"
 
 namespace gradflow::kernels {
 namespace {

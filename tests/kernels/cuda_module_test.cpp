@@ -7,8 +7,8 @@
 #include <fstream>
 #include <string>
 
-#include "gradflow/kernels/backend.h"
 #include "gradflow/kernels/error.h"
+#include "gradflow/kernels/module_interface.h"
 
 namespace gradflow::kernels {
 namespace {

@@ -1,0 +1,66 @@
+// Batch normalization, alone or with what follows it. The rules of every call stand in kernels/backend.h.
+#pragma once
+
+#include <cstddef>
+
+#include "gradflow/kernels/contract/gates.h"
+#include "gradflow/kernels/dtype.h"
+#include "gradflow/kernels/pointwise_ops.h"
+
+namespace gradflow::kernels {
+
+// Over the last dimension of x[rows, channels]; convolutions pass rows = N*H*W.
+//   n = scale * (x - mean) * inv_std + shift,  inv_std = 1/sqrt(var + epsilon), var biased.
+// Means and variances are accumulated in f64, around a value of the same channel (the first row's, or a mean
+// found before): never E[x^2] - E[x]^2. f64 input takes two passes, f32 input, whose 24 bits leave f64 29 to
+// spare, one.
+//
+// What follows in a network can be part of the same passes, with the same bits as separate launches:
+//   y = op(n)                                                                          if skip is null
+//   y = op(forward_skip * skip + (forward_branch * branch_scale) * n)                   otherwise
+// op is one that saves its output, identity for none; gates and branch_scale as in ResidualForward.
+struct BatchNormForward {
+  DType dtype = DType::f32;
+  std::size_t rows = 0, channels = 0;
+  const void* x = nullptr;
+  void* y = nullptr;                 // may alias x only when nobody reads x later (backward reads x)
+  const void* scale = nullptr;       // [channels]; null means 1
+  const void* shift = nullptr;       // [channels]; null means 0
+  void* mean = nullptr;              // [channels] out in training (saved for backward)
+  void* inv_std = nullptr;           // [channels] out in training
+  void* running_mean = nullptr;      // [channels] updated in training, read otherwise
+  void* running_variance = nullptr;  // same; the unbiased variance is what is averaged in
+  double momentum = 0.1;             // running = (1 - momentum) * running + momentum * batch
+  double epsilon = 1e-5;
+  bool training = true;
+  PointwiseId op = PointwiseId::identity;
+  const void* skip = nullptr;        // [rows, channels]; y may alias it
+  const Gates* gates = nullptr;      // with skip
+  double branch_scale = 1;
+};
+
+// Training mode: the batch statistics depend on x. With d = op'(y) * dy (dy itself for identity), the gradient
+// at n is d, or with a skip (backward_branch * branch_scale) * d, while dskip (=|+=) backward_skip * d.
+struct BatchNormBackward {
+  DType dtype = DType::f32;
+  std::size_t rows = 0, channels = 0;
+  const void* x = nullptr;
+  const void* dy = nullptr;
+  const void* scale = nullptr;
+  const void* mean = nullptr;
+  const void* inv_std = nullptr;
+  void* dx = nullptr;  // may alias dy with overwrite, unless dskip does
+  GradMode dx_mode = GradMode::overwrite;
+  void* dscale = nullptr;  // null if there is no affine part
+  void* dshift = nullptr;
+  GradMode parameter_mode = GradMode::overwrite;
+  PointwiseId op = PointwiseId::identity;
+  const void* y = nullptr;       // what forward wrote; not read for identity
+  bool has_skip = false;
+  void* dskip = nullptr;         // may alias dy with overwrite, unless dx does
+  GradMode skip_mode = GradMode::none;
+  const Gates* gates = nullptr;  // with has_skip
+  double branch_scale = 1;
+};
+
+}  // namespace gradflow::kernels

@@ -1,0 +1,34 @@
+// An activation by itself. The rules of every call stand in kernels/backend.h.
+#pragma once
+
+#include <cstddef>
+
+#include "gradflow/kernels/dtype.h"
+#include "gradflow/kernels/pointwise_ops.h"
+#include "gradflow/kernels/stats.h"
+
+namespace gradflow::kernels {
+
+struct PointwiseForward {  // y = op(x); y may alias x
+  PointwiseId op{};
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* x = nullptr;
+  void* y = nullptr;
+  Stats* x_stats = nullptr;
+  Stats* y_stats = nullptr;  // also counts saturated outputs
+};
+
+struct PointwiseBackward {  // dx = or += op'(.) * dy; with overwrite, dx may alias dy
+  PointwiseId op{};
+  DType dtype = DType::f32;
+  std::size_t n = 0;
+  const void* saved = nullptr;  // x or y, as PointwiseInfo::saves says
+  const void* dy = nullptr;
+  void* dx = nullptr;
+  GradMode mode = GradMode::overwrite;
+  Stats* dy_stats = nullptr;
+  Stats* dx_stats = nullptr;
+};
+
+}  // namespace gradflow::kernels
