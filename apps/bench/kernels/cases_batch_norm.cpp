@@ -1,0 +1,66 @@
+// Cases of batch normalization.
+#include <algorithm>
+#include <string>
+
+#include "apps/bench/kernels/case_list.h"
+
+namespace gradflow::app::cases {
+
+// A channel's mean must be known before its elements can be normalized, so x is read twice at least. Channels
+// in fours are moved in packs.
+void CaseList::batch_norm(bool packs) {
+  const DType t = t_;
+  const char* variant = packs ? "" : "odd";
+  const auto kernel = [&](const std::string& stem) { return named(stem + (packs ? "_packs" : "")); };
+  const auto work = [t, b = bytes_, packs](std::size_t arrays, double reads, double writes) {
+    return [=](std::size_t size) {
+      Work w = matrix(size, packs ? kColumns : kColumns - 1);
+      if (packs) w = matrix(std::max<std::size_t>(size, 4), std::max<std::size_t>(w.columns / 4 * 4, 4));
+      const auto n = static_cast<double>(elements(w));
+      w.operands.assign(arrays, numbers(t, elements(w)));
+      for (int i = 0; i < 4; ++i) w.operands.push_back(numbers(t, w.columns));
+      for (int i = 0; i < 2; ++i) w.operands.push_back({Content::positive, t, w.columns});
+      w.read_bytes = reads * b * n, w.written_bytes = writes * b * n;
+      return w;
+    };
+  };
+  for (const bool training : {true, false}) {
+    KernelCase& c = add(training ? "batch_norm_forward" : "batch_norm_apply", variant, "batch norm",
+                        "batch_norm_forward", "forward");
+    c.kernels = {kernel("batch_norm_mean"), kernel("batch_norm_variance"), kernel("batch_norm_apply")};
+    if (!training) c.kernels = {kernel("batch_norm_apply")};
+    c.work = work(2, training ? 2 : 1, 1);
+    c.bind = [t, training](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+      return [&b, a = kernels::BatchNormForward{.dtype = t,
+                                                .rows = w.rows,
+                                                .channels = w.columns,
+                                                .x = p[0],
+                                                .y = p[1],
+                                                .scale = p[2],
+                                                .shift = p[3],
+                                                .mean = training ? p[4] : nullptr,
+                                                .inv_std = training ? p[6] : nullptr,
+                                                .running_mean = p[5],
+                                                .running_variance = p[7],
+                                                .training = training}] { b.batch_norm_forward(a); };
+    };
+  }
+  KernelCase& c = add("batch_norm_backward", variant, "batch norm", "batch_norm_backward", "backward");
+  c.kernels = {kernel("batch_norm_backward_sums"), kernel("batch_norm_backward_apply")};
+  c.work = work(3, 4, 1);
+  c.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::BatchNormBackward{.dtype = t,
+                                               .rows = w.rows,
+                                               .channels = w.columns,
+                                               .x = p[0],
+                                               .dy = p[1],
+                                               .scale = p[3],
+                                               .mean = p[4],
+                                               .inv_std = p[7],
+                                               .dx = p[2],
+                                               .dscale = p[5],
+                                               .dshift = p[6]}] { b.batch_norm_backward(a); };
+  };
+}
+
+}  // namespace gradflow::app::cases
