@@ -56,6 +56,52 @@ Floats map(Floats a, Floats b, const F& f) {
 
 inline Words smaller(Words a, Words b) { return a < b ? a : b; }
 inline Words larger(Words a, Words b) { return a > b ? a : b; }
+inline Words magnitude(Floats v) { return reinterpret_cast<Words>(v) & 0x7fffffffu; }
+
+inline constexpr int kMinWithoutSign = 0b1010, kMaxWithoutSign = 0b1011;  // what vrangeps does
+
+// The bits of the larger and of the smaller magnitude, where `to` has no sign. With AVX-512 one instruction,
+// which passes over NaN.
+inline Words larger_magnitude(Floats v, Words to) {
+#ifdef __AVX512DQ__
+  return reinterpret_cast<Words>(_mm512_range_ps(v, reinterpret_cast<Floats>(to), kMaxWithoutSign));
+#else
+  return larger(magnitude(v), to);
+#endif
+}
+inline Words smaller_magnitude(Floats v, Words to) {
+#ifdef __AVX512DQ__
+  return reinterpret_cast<Words>(_mm512_range_ps(v, reinterpret_cast<Floats>(to), kMinWithoutSign));
+#else
+  return smaller(magnitude(v), to);
+#endif
+}
+
+// Counts what is not zero, and finds the smallest magnitude of that.
+struct Nonzeros {
+#ifdef __AVX512DQ__
+  std::uint32_t count = 0;
+  void add(Floats v, Words& min) {
+    const __mmask16 some = _mm512_cmp_ps_mask(v, Floats{}, _CMP_NEQ_UQ);
+    count += static_cast<std::uint32_t>(__builtin_popcount(some));
+    const Floats old = reinterpret_cast<Floats>(min);
+    min = reinterpret_cast<Words>(_mm512_mask_range_ps(old, some, v, old, kMinWithoutSign));
+  }
+  std::uint64_t total() const { return count; }
+#else
+  Words counts = {};
+  void add(Floats v, Words& min) {
+    const Words bits = magnitude(v), zero = reinterpret_cast<Words>(bits == 0);
+    counts += zero + 1;
+    min = smaller(bits | zero, min);
+  }
+  std::uint64_t total() const {
+    std::uint64_t sum = 0;
+    for (std::size_t l = 0; l < kVector; ++l) sum += counts[l];
+    return sum;
+  }
+#endif
+};
 
 inline Floats add_square(Floats v, Floats to) {
 #ifdef __AVX512F__
@@ -75,12 +121,6 @@ inline bool any(Words v) {
   for (const std::uint64_t w : x) all |= w;
   return all != 0;
 #endif
-}
-
-inline std::uint64_t total(Words v) {
-  std::uint64_t sum = 0;
-  for (std::size_t l = 0; l < kVector; ++l) sum += v[l];
-  return sum;
 }
 
 inline std::uint32_t largest(Words v) {
@@ -126,37 +166,28 @@ struct Lanes {
 
 // One block in registers. Whoever fills it calls add() for accumulator 0, 1, ... k-1, 0, ... in turn, at most
 // kTerms times each. With `counts` it counts zeros on the way; without, it only tells whether there may be
-// any. With b the bits of |x| and m those of the smallest normal number, min(b, m) adds up to m * nonzeros
-// exactly if nothing is denormal.
+// any.
 template <int k, bool counts = false>
 struct BlockSums {
   static constexpr std::size_t kNumbers = k * kTerms * kVector;  // at most
   static constexpr std::uint32_t kNormal = 0x00800000;
 
   Floats sum[k] = {}, squares[k] = {};
-  Words max = {};  // of b
-  Words min = ~Words{};
-  Words nonzeros = {}, capped = {};  // a lane adds k * kTerms numbers up to 2^23: that fits for k < 32
+  Words max = {};         // magnitudes; NaN may be missing, which every sum shows
+  Words min = ~Words{};   // with `counts` of what is not zero
+  Nonzeros nonzeros;
 
   void add(Floats v, int accumulator) {
     sum[accumulator] += v;
     squares[accumulator] = add_square(v, squares[accumulator]);
-    const Words bits = reinterpret_cast<Words>(v) & 0x7fffffffu;
-    max = larger(max, bits);
-    if constexpr (counts) {
-      nonzeros += smaller(bits, Words{} + 1);
-      capped += smaller(bits, Words{} + kNormal);
-    } else {
-      min = smaller(min, bits);
-    }
+    max = larger_magnitude(v, max);
+    if constexpr (counts)
+      nonzeros.add(v, min);
+    else
+      min = smaller_magnitude(v, min);
   }
   // Lanes that hold zeros or denormals; with `counts`, denormals only.
-  Words rare() const {
-    if constexpr (counts)
-      return capped ^ (nonzeros * kNormal);
-    else
-      return reinterpret_cast<Words>(min < kNormal);
-  }
+  Words rare() const { return reinterpret_cast<Words>(min < kNormal); }
   bool infinite() const { return any(reinterpret_cast<Words>(max >= 0x7f800000u)); }
 };
 

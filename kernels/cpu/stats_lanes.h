@@ -70,7 +70,7 @@ class StatsLanes {
   Lanes sum_, squares_;
   std::uint64_t count_ = 0, zeros_ = 0, denormals_ = 0, nonfinite_ = 0, saturated_ = 0;
   Bits max_ = 0;
-  Words block_max_ = {}, block_zeros_ = {};  // of the blocks, by lane
+  Words block_max_ = {};  // of the blocks, by lane
   Bits normal_;
   bool expect_zeros_ = false;  // the last block had some
 };
@@ -124,8 +124,10 @@ void StatsLanes<T>::add_block(const BlockSums<k, counts>& block, std::size_t n, 
   const float terms = static_cast<float>(n / kVector);
   const auto in_range = ((squares >= 0x1p-80f) & (squares <= 0x1p120f)) | (block.max == 0);
   const auto centered = sum * sum <= 0.5f * terms * squares;
+  bool nonfinite = false;
   if (any(reinterpret_cast<Words>(~(in_range & centered)))) {
     add_exactly(numbers(), n);
+    nonfinite = block.infinite() || any(reinterpret_cast<Words>(squares != squares));
   } else {
     sum_.add(sum);
     squares_.add(squares);
@@ -135,14 +137,14 @@ void StatsLanes<T>::add_block(const BlockSums<k, counts>& block, std::size_t n, 
   const bool rare = any(block.rare());
   if constexpr (counts) {
     if (!rare) {
-      block_zeros_ += static_cast<std::uint32_t>(n / kVector) - block.nonzeros;
-      expect_zeros_ = any(static_cast<std::uint32_t>(n / kVector) - block.nonzeros);
+      const std::uint64_t zeros = n - block.nonzeros.total();
+      zeros_ += zeros;
+      expect_zeros_ = zeros > 0;
     }
   } else {
     expect_zeros_ = rare;
   }
-  const bool infinite = block.infinite();
-  if (rare || infinite) count_rare(numbers(), n, rare, infinite);
+  if (rare || nonfinite) count_rare(numbers(), n, rare, nonfinite);
 }
 
 // Each number and its square in f64.
@@ -178,7 +180,10 @@ void StatsLanes<T>::count_rare(const T* x, std::size_t n, bool small, bool nonfi
     denormals_ += below_normal - zeros;
   }
   if (nonfinite)
-    for (std::size_t i = 0; i < n; ++i) nonfinite_ += magnitude_bits(x[i]) >= kInfinity;
+    for (std::size_t i = 0; i < n; ++i) {
+      nonfinite_ += magnitude_bits(x[i]) >= kInfinity;
+      max_ = std::max(max_, magnitude_bits(x[i]));
+    }
 }
 
 template <class T>
@@ -189,7 +194,7 @@ Stats StatsLanes<T>::result() const {
   s.count = count_;
   Bits max = max_;
   if constexpr (std::is_same_v<T, float>) max = std::max(max, largest(block_max_));
-  s.zeros = zeros_ + total(block_zeros_);
+  s.zeros = zeros_;
   s.denormals = denormals_;
   s.nonfinite = nonfinite_;
   s.saturated = saturated_;
