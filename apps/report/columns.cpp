@@ -9,7 +9,7 @@
 namespace gradflow::app {
 namespace {
 
-constexpr std::array<LayerColumn, 19> kColumns = {{
+constexpr std::array<LayerColumn, 20> kColumns = {{
     {"gradient_norm", &LayerRow::gradient_norm},
     {"gradient_norm_low", &LayerRow::gradient_norm_low},
     {"gradient_norm_high", &LayerRow::gradient_norm_high},
@@ -18,6 +18,7 @@ constexpr std::array<LayerColumn, 19> kColumns = {{
     {"weight_gradient_norm", &LayerRow::weight_gradient_norm},
     {"weight_norm", &LayerRow::weight_norm},
     {"update_ratio", &LayerRow::update_ratio},
+    {"effective_rate", &LayerRow::effective_rate},
     {"z_rms", &LayerRow::z_rms},
     {"activation_mean", &LayerRow::activation_mean},
     {"activation_std", &LayerRow::activation_std},

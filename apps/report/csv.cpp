@@ -18,6 +18,23 @@ std::string field(const std::string& text) {
   return quoted + "\"";
 }
 
+void add_network(std::string& csv, const NetworkResult& network) {
+  const std::string head = fmt::format("{},{},{},{},{}", field(network.id), network.residual ? "on" : "off",
+                                       field(network.activation), field(network.init), field(network.norm));
+  for (const Moment& moment : network.moments) {
+    for (const LayerRow& row : moment.layers) {
+      fmt::format_to(std::back_inserter(csv), "{},{},{},{},{}", head, moment.step, moment.seeds, row.layer,
+                     field(row.name));
+      for (const LayerColumn& column : layer_columns()) {
+        const double value = round_digits(row.*column.value);
+        csv += ',';
+        if (std::isfinite(value)) fmt::format_to(std::back_inserter(csv), "{}", value);
+      }
+      csv += '\n';
+    }
+  }
+}
+
 }  // namespace
 
 std::string layers_csv(const StudyResult& study) {
@@ -25,22 +42,9 @@ std::string layers_csv(const StudyResult& study) {
   for (const LayerColumn& column : layer_columns())
     fmt::format_to(std::back_inserter(csv), ",{}", column.name);
   csv += '\n';
-  for (const NetworkResult& network : study.networks) {
-    const std::string head = fmt::format("{},{},{},{},{}", field(network.id), network.residual ? "on" : "off",
-                                         field(network.activation), field(network.init), field(network.norm));
-    for (const Moment& moment : network.moments) {
-      for (const LayerRow& row : moment.layers) {
-        fmt::format_to(std::back_inserter(csv), "{},{},{},{},{}", head, moment.step, moment.seeds, row.layer,
-                       field(row.name));
-        for (const LayerColumn& column : layer_columns()) {
-          const double value = round_digits(row.*column.value);
-          csv += ',';
-          if (std::isfinite(value)) fmt::format_to(std::back_inserter(csv), "{}", value);
-        }
-        csv += '\n';
-      }
-    }
-  }
+  for (const NetworkResult& network : study.networks) add_network(csv, network);
+  if (study.pair)
+    for (const NetworkResult& network : study.pair->networks) add_network(csv, network);
   return csv;
 }
 

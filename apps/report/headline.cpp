@@ -8,6 +8,7 @@
 
 #include "apps/report/numbers.h"
 #include "apps/report/study_view.h"
+#include "apps/study/pair_claims.h"
 
 namespace gradflow::app {
 namespace {
@@ -103,6 +104,9 @@ Headline headline(const StudyResult& study) {
                                 : fates(residual, "with skips it", "");
   text.claim += ".";
   text.detail = extremes(study) + outcome(study);
+  if (study.pair && study.pair->why_not.empty())
+    text.detail += fmt::format("{}plain-56 and ResNet-56 in their first {} steps: {}", text.detail.empty() ? "" : " ", study.pair->steps,
+                               pair_summary(*study.pair, pair_claims(*study.pair, study.thresholds)));
   return text;
 }
 

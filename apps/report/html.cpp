@@ -13,6 +13,7 @@
 #include "apps/report/headline.h"
 #include "apps/report/json.h"
 #include "apps/report/numbers.h"
+#include "apps/report/pair_views.h"
 #include "apps/report/study_view.h"
 #include "apps/study/verdict.h"
 #include "gradflow/kernels/error.h"
@@ -21,8 +22,8 @@ namespace gradflow::app {
 namespace {
 
 // In the order of loading: base.js defines what the others use, main.js starts.
-constexpr std::array<std::string_view, 8> kScripts = {"base.js",    "hero.js",   "matrix.js",   "charts.js",
-                                                      "heatmap.js", "panels.js", "controls.js", "main.js"};
+constexpr std::array<std::string_view, 9> kScripts = {"base.js",   "hero.js", "matrix.js",   "charts.js", "heatmap.js",
+                                                      "panels.js", "pair.js", "controls.js", "main.js"};
 
 // An embedded script must not end its own <script> element.
 std::string script_text(std::string_view name) {
@@ -45,7 +46,7 @@ std::string prose(std::string_view text) {
 }
 
 // What the page shows beside the study and would otherwise have to judge itself: the verdict on the gradient
-// of every moment, and the accuracy that counts as learning.
+// of every moment, the accuracy that counts as learning, and the steps to draw of the pair.
 nlohmann::ordered_json derived(const StudyResult& study) {
   nlohmann::ordered_json kinds = nlohmann::ordered_json::object();
   for (const NetworkResult& network : study.networks) {
@@ -58,7 +59,8 @@ nlohmann::ordered_json derived(const StudyResult& study) {
     }
     kinds[network.id] = std::move(list);
   }
-  return {{"kinds", std::move(kinds)}, {"learning_bar", learning_bar(study)}, {"chance", chance(study)}};
+  const std::vector<int> pair = study.pair ? pair_steps(*study.pair) : std::vector<int>{};
+  return {{"pair_steps", pair}, {"kinds", std::move(kinds)}, {"learning_bar", learning_bar(study)}, {"chance", chance(study)}};
 }
 
 std::string mark(VerdictKind kind) {
@@ -231,6 +233,7 @@ std::string report_html(const StudyResult& study) {
        {"interrupted", interrupted},
        {"agreement", percent(kAgreement, 0)},
        {"findings", finding_cards(study)},
+       {"pair", pair_section(study)},
        {"verdict_key", verdict_key()},
        {"thresholds", prose(describe(study.thresholds))},
        {"verdicts", verdict_rows(study)},

@@ -5,6 +5,7 @@
 
 #include "apps/report/columns.h"
 #include "apps/report/numbers.h"
+#include "apps/study/pair_claims.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow::app {
@@ -116,6 +117,33 @@ Json network_json(const NetworkResult& network) {
   return json;
 }
 
+Json claims_json(const std::vector<PairClaim>& claims) {
+  Json json = Json::array();
+  for (const PairClaim& c : claims) {
+    const char* const answer = c.answer == PairClaim::Answer::holds ? "holds" : c.answer == PairClaim::Answer::fails ? "fails" : "open";
+    json.push_back({{"id", c.id}, {"claim", c.claim}, {"answer", answer}, {"measured", c.measured},
+                    {"expected", c.expected}, {"rule", c.rule}});
+  }
+  return json;
+}
+
+Json pair_json(const PairResult& pair, const Thresholds& thresholds) {
+  Json json = {{"full_size", pair.full_size},
+               {"why_not", pair.why_not},
+               {"data", pair.data},
+               {"reduction", pair.reduction},
+               {"optimizer", pair.optimizer},
+               {"learning_rate", number(pair.learning_rate)},
+               {"batch", pair.batch},
+               {"steps", pair.steps},
+               {"held_out", pair.held_out},
+               {"seconds", number(pair.seconds)},
+               {"claims", claims_json(pair_claims(pair, thresholds))},
+               {"networks", Json::array()}};
+  for (const NetworkResult& network : pair.networks) json["networks"].push_back(network_json(network));
+  return json;
+}
+
 bool is_scalar_list(const Json& json) {
   return json.is_array() &&
          std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_primitive(); });
@@ -175,6 +203,7 @@ nlohmann::ordered_json to_json(const StudyResult& study) {
                  {"learn_fraction", number(study.thresholds.learn_fraction)}}},
                {"networks", Json::array()}};
   for (const NetworkResult& network : study.networks) json["networks"].push_back(network_json(network));
+  json["pair"] = study.pair ? pair_json(*study.pair, study.thresholds) : Json(nullptr);
   return json;
 }
 

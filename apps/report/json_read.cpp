@@ -102,6 +102,22 @@ NetworkResult read_network(const Json& json) {
   return network;
 }
 
+PairResult read_pair(const Json& json) {
+  PairResult pair;
+  pair.full_size = json.at("full_size");
+  pair.why_not = json.at("why_not");
+  pair.data = json.at("data");
+  pair.reduction = json.at("reduction");
+  pair.optimizer = json.at("optimizer");
+  pair.learning_rate = number(json.at("learning_rate"));
+  pair.batch = json.at("batch");
+  pair.steps = json.at("steps");
+  pair.held_out = json.at("held_out");
+  pair.seconds = number(json.at("seconds"));
+  for (const Json& network : json.at("networks")) pair.networks.push_back(read_network(network));
+  return pair;
+}
+
 StudyResult read_study(const Json& json) {
   const std::string schema = json.value("schema", "");
   if (schema != kReportSchema) {
@@ -137,6 +153,8 @@ StudyResult read_study(const Json& json) {
   study.thresholds.dead_fraction = thresholds.at("dead_fraction");
   study.thresholds.learn_fraction = thresholds.at("learn_fraction");
   for (const Json& network : json.at("networks")) study.networks.push_back(read_network(network));
+  // Reports of before the pair have none.
+  if (const auto pair = json.find("pair"); pair != json.end() && !pair->is_null()) study.pair = read_pair(*pair);
   return study;
 }
 

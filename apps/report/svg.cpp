@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "apps/report/numbers.h"
+#include "apps/report/pair_views.h"
 #include "apps/report/study_view.h"
 #include "apps/report/svg_parts.h"
 #include "apps/report/svg_writer.h"
@@ -272,6 +273,7 @@ std::vector<Figure> figures(const StudyResult& study) {
     if (std::optional<Figure> figure = small_multiples(study, *plot)) all.push_back(std::move(*figure));
   }
   if (std::optional<Figure> figure = exponent_figure(study)) all.push_back(std::move(*figure));
+  if (std::optional<Figure> figure = pair_figure(study)) all.push_back(std::move(*figure));
   return all;
 }
 

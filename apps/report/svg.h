@@ -14,9 +14,12 @@ struct Figure {
   std::string svg;
 };
 
-// overview.svg           |dL/dz| by layer at step 0 relative to the last layer, all networks, with the
-// prediction dashed weight-gradients.svg   |dL/dW| by layer at step 0 accuracy.svg, loss.svg the training
-// curves exponents.svg          binary exponents of dL/dz at step 0 A figure without data is left out.
+// overview.svg             |dL/dz| by layer at step 0 relative to the last layer, all networks, the prediction dashed
+// weight-gradients.svg     |dL/dW| by layer at step 0
+// accuracy.svg, loss.svg   the training curves
+// exponents.svg            binary exponents of dL/dz at step 0
+// first-steps.svg          the pair by layer, at several steps (pair_views.h)
+// A figure without data is left out.
 std::vector<Figure> figures(const StudyResult& study);
 
 }  // namespace gradflow::app

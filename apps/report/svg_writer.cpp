@@ -27,6 +27,9 @@ text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu San
 text.plain-xavier,circle.full.plain-xavier{fill:#d55e00}text.plain-he,circle.full.plain-he{fill:#b27700}
 text.residual-xavier,circle.full.residual-xavier{fill:#0072b2}text.residual-he,circle.full.residual-he{fill:#008f68}
 text.plain-xavier,text.plain-he,text.residual-xavier,text.residual-he{stroke:none}
+.t0{stroke:#1c2127}.t1{stroke:#4a3a7a}.t2{stroke:#8a3f91}.t3{stroke:#c4496b}.t4{stroke:#d2621a}.t5{stroke:#c19300}
+text.t0{fill:#1c2127}text.t1{fill:#4a3a7a}text.t2{fill:#8a3f91}text.t3{fill:#c4496b}text.t4{fill:#d2621a}text.t5{fill:#a87f00}
+text.t0,text.t1,text.t2,text.t3,text.t4,text.t5{stroke:none}
 .s0{fill:#e9e3b4}.s1{fill:#cbbb72}.s2{fill:#948e77}.s3{fill:#5c6871}.s4{fill:#2b446e}.s5{fill:#00224e}
 @media (prefers-color-scheme:dark){
 .page,.panel,.hollow{fill:#16191c}.panel{stroke:#3a4147}.grid{stroke:#2b3136}text{fill:#e8eaec}.soft,.tick{fill:#a3acb5}
@@ -34,6 +37,8 @@ text.plain-xavier,text.plain-he,text.residual-xavier,text.residual-he{stroke:non
 .plain-xavier{stroke:#f07a1c}.plain-he{stroke:#f0b83c}.residual-xavier{stroke:#4da8e6}.residual-he{stroke:#2fc79a}
 text.plain-xavier,circle.full.plain-xavier{fill:#f07a1c}text.plain-he,circle.full.plain-he{fill:#f0b83c}
 text.residual-xavier,circle.full.residual-xavier{fill:#4da8e6}text.residual-he,circle.full.residual-he{fill:#2fc79a}
+.t0{stroke:#f4f5f6}.t1{stroke:#b7a6f0}.t2{stroke:#d58be0}.t3{stroke:#f0839b}.t4{stroke:#f5954a}.t5{stroke:#f0c43c}
+text.t0{fill:#f4f5f6}text.t1{fill:#b7a6f0}text.t2{fill:#d58be0}text.t3{fill:#f0839b}text.t4{fill:#f5954a}text.t5{fill:#f0c43c}
 .s0{fill:#1d3a66}.s1{fill:#3f557a}.s2{fill:#6b7178}.s3{fill:#948e77}.s4{fill:#cbb866}.s5{fill:#fee838}}
 )";
 

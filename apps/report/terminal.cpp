@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "apps/report/headline.h"
+#include "apps/report/pair_views.h"
 #include "apps/report/study_view.h"
 #include "apps/study/verdict.h"
 
@@ -175,6 +176,7 @@ std::string terminal_report(const StudyResult& study, const TerminalStyle& wante
         '\n';
   }
   text += '\n' + table(study, style) + '\n' + evidence(study, style) + '\n';
+  if (const std::string pair = pair_text(study, style); !pair.empty()) text += pair + '\n';
   text += wrap(fit(describe(study.thresholds), style.charset), style.columns, 0) + '\n';
   return text;
 }

@@ -12,6 +12,7 @@ NetworkChoice choice(const StudyOptions& o, bool residual, std::string_view act,
   c.init = init;
   c.norm = norm;
   c.depth = o.depth;
+  c.width = o.width;
   c.id = fmt::format("{}-{}-{}-{}", residual ? "residual" : "plain", act, init, norm);
   c.title = fmt::format("{}, {}, {}, {}", residual ? "residual" : "plain", act == "relu" ? "ReLU" : act,
                         init == "he" ? "He" : "Xavier", norm == "bn" ? "batch norm" : "no norm");

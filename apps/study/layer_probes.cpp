@@ -3,10 +3,18 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gradflow/kernels/error.h"
+
 namespace gradflow::app {
 namespace {
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+ValueId output_of(const Graph& graph, ParameterId weight) {
+  for (const Node& node : graph.nodes())
+    if (std::ranges::find(node.parameters, weight) != node.parameters.end()) return node.outputs.front();
+  throw InternalError("a weight that no layer owns");
+}
 
 }  // namespace
 
@@ -15,14 +23,15 @@ int LayerProbes::request(ProbeTarget target, int id) {
   return static_cast<int>(requests_.size()) - 1;
 }
 
-LayerProbes::LayerProbes(const Model& model, bool with_updates) {
-  const bool saturates = info_of(model.spec.mlp.act).saturates;
+LayerProbes::LayerProbes(const Model& model, bool with_updates, bool own_outputs) {
+  const bool saturates = info_of(model.spec.conv ? model.spec.conv->act : model.spec.mlp.act).saturates;
   for (const WeightLayer& layer : model.layers) {
     Indices i;
-    i.z = request(ProbeTarget::value, layer.z);
-    i.gradient = request(ProbeTarget::gradient, layer.z);
+    const ValueId z = own_outputs ? output_of(model.graph, layer.weight) : layer.z;
+    i.z = request(ProbeTarget::value, z);
+    i.gradient = request(ProbeTarget::gradient, z);
     requests_.back().exponents = true;
-    requests_.back().split = i.split = layer.block_input;
+    requests_.back().split = i.split = layer.block_input && z == layer.z;
     if (layer.activation) {
       i.activation = request(ProbeTarget::value, *layer.activation);
       i.saturates = saturates;

@@ -11,8 +11,9 @@ namespace gradflow::app {
 
 class LayerProbes {
  public:
-  // with_updates: the plan has an optimizer, so updates can be measured.
-  LayerProbes(const Model& model, bool with_updates);
+  // with_updates: the plan has an optimizer, so updates can be measured. own_outputs: z^l is what weight layer l
+  // itself puts out, also at the end of a residual block, where it would be the block's output otherwise.
+  LayerProbes(const Model& model, bool with_updates, bool own_outputs = false);
 
   const std::vector<ProbeRequest>& requests() const noexcept { return requests_; }
 

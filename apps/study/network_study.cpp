@@ -31,7 +31,7 @@ class NetworkStudy {
     result_.init = choice.init;
     result_.norm = choice.norm;
     result_.depth = choice.depth;
-    result_.width = options.width;
+    result_.width = choice.width;
     result_.parameters = static_cast<std::int64_t>(model_.graph.parameter_count());
     result_.yardstick = choice.yardstick;
   }
@@ -69,12 +69,12 @@ class NetworkStudy {
   }
 
   void measure_initialization() {
-    LayerProbes probes(model_, false);
+    LayerProbes probes(model_, false, choice_.own_outputs);
     Executor executor(model_.graph, store_, nullptr, {.probes = probes.requests()});
     load(0, executor);
     double loss = 0;
     for (int s = 0; s < options_.init_seeds && !interrupted(); ++s) {
-      store_.initialize(spec_.mlp.initializer, options_.seed + static_cast<std::uint64_t>(s));
+      store_.initialize(spec_.initializer(), options_.seed + static_cast<std::uint64_t>(s));
       executor.step();
       probes.add(executor.read_probes());
       loss += mean_loss(executor.take_loss());
@@ -82,23 +82,25 @@ class NetworkStudy {
     }
     if (!probes.added()) return;
     Moment moment{.step = 0, .seeds = probes.added(), .loss = loss / probes.added(), .layers = probes.rows()};
-    add_predictions(model_, data_.data, indices_, moment.layers);
+    if (!spec_.conv) add_predictions(model_, data_.data, indices_, moment.layers);
+    add_effective_rates(moment.layers);
     result_.moments.push_back(std::move(moment));
   }
 
   void train() {
-    store_.initialize(spec_.mlp.initializer, options_.seed);
+    store_.initialize(spec_.initializer(), options_.seed);
     Optimizer optimizer(store_, {.kind = options_.optimizer, .learning_rate = options_.learning_rate,
                                  .momentum = options_.momentum, .weight_decay = options_.weight_decay});
-    const LayerProbes layout(model_, true);
+    const LayerProbes layout(model_, true, choice_.own_outputs);
     Executor executor(model_.graph, store_, &optimizer, {.probes = layout.requests()});
-    Evaluator held_out(spec_, data_.data, store_, data_.test, options_.held_out, relu());
+    std::optional<Evaluator> held_out;
+    if (options_.held_out) held_out.emplace(spec_, data_.data, store_, data_.test, options_.held_out, dead_units());
     double loss_sum = 0;
     int steps_since = 0;
     // One more step than is trained: the last moment is measured on the trained network and not applied.
     for (int step = 0; step <= options_.steps && !interrupted(); ++step) {
       const bool last = step == options_.steps, measure = last || is_moment(step);
-      if (measure) add_curve_point(step, held_out, steps_since ? loss_sum / steps_since : kMissing, last);
+      if (measure) add_curve_point(step, held_out ? &*held_out : nullptr, steps_since ? loss_sum / steps_since : kMissing, last);
       if (measure) loss_sum = 0, steps_since = 0;
       load(static_cast<std::uint64_t>(step), executor);
       optimizer.set_step(step + 1);
@@ -113,29 +115,37 @@ class NetworkStudy {
     }
   }
 
-  bool relu() const { return spec_.mlp.act == PointwiseId::relu; }  // the one whose units can die
+  // Counted where units are many and cheap to watch; ReLU's are the ones that can die.
+  bool dead_units() const { return !spec_.conv && spec_.mlp.act == PointwiseId::relu; }
   bool is_moment(int step) const { return step == 0 || std::ranges::find(options_.moments, step) != options_.moments.end(); }
 
-  void add_curve_point(int step, Evaluator& held_out, double train_loss, bool last) {
-    Evaluation r;
+  void add_effective_rates(std::vector<LayerRow>& rows) const {
+    if (!choice_.scale_free) return;
+    for (std::size_t l = 0; l + 1 < rows.size(); ++l)
+      rows[l].effective_rate = options_.learning_rate / (rows[l].weight_norm * rows[l].weight_norm);
+  }
+
+  void add_curve_point(int step, Evaluator* held_out, double train_loss, bool last) {
+    Evaluation r{.loss = kMissing, .accuracy = kMissing};
     if (last) {
-      r = Evaluator(spec_, data_.data, store_, data_.test, Evaluator::kAll, relu()).run();
+      r = Evaluator(spec_, data_.data, store_, data_.test, options_.final_held_out, dead_units()).run();
       result_.final_accuracy = r.accuracy;
       result_.final_loss = r.loss;
-    } else {
-      r = held_out.run();
+    } else if (held_out) {
+      r = held_out->run();
     }
     result_.curve.push_back({.step = step, .train_loss = train_loss, .test_loss = r.loss, .test_accuracy = r.accuracy});
     dead_ = r.dead;
   }
 
   void add_moment(int step, double loss, const std::vector<ProbeReading>& readings) {
-    LayerProbes probes(model_, true);
+    LayerProbes probes(model_, true, choice_.own_outputs);
     probes.add(readings);
     std::vector<LayerRow> rows = probes.rows();
     // Before the first step batch norm has no running statistics to evaluate with.
-    if (relu() && (step > 0 || choice_.norm == "none"))
+    if (dead_units() && (step > 0 || choice_.norm == "none"))
       for (std::size_t l = 0; l < rows.size(); ++l) rows[l].dead = dead_[l];
+    add_effective_rates(rows);
     if (step == 0 && !result_.moments.empty()) {  // initialization knows its layers from several seeds already
       for (std::size_t l = 0; l < rows.size(); ++l) {
         result_.moments[0].layers[l].update_ratio = rows[l].update_ratio;

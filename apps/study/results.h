@@ -30,6 +30,9 @@ struct LayerRow {
   double weight_gradient_norm = kMissing;  // |dL/dW^l|
   double weight_norm = kMissing;           // |W^l|
   double update_ratio = kMissing;          // |W_after - W_before| / |W|; missing where no step was taken
+  // Learning rate of this step over |W|^2: what turns a weight whose size a batch norm cancels. Missing where
+  // no batch norm follows the layer at once.
+  double effective_rate = kMissing;
   double z_rms = kMissing;                 // root mean square of z^l
   double activation_mean = kMissing, activation_std = kMissing;  // of phi(.) fed by z^l; missing for the head
   double saturated = kMissing;      // fraction of outputs with |phi'| < 5% of its maximum (sigmoid, tanh)
@@ -111,6 +114,20 @@ struct Thresholds {
   double learn_fraction = 0.6;      // learns if (accuracy - chance) >= this x (yardstick accuracy - chance)
 };
 
+// The pair the argument is about: one deep network of convolutions with batch norm, without and with skips.
+// Here z^l is the output of convolution l itself, before its batch norm, in the residual network as well.
+struct PairResult {
+  bool full_size = false;
+  std::string why_not;      // one line if the pair was not run; then all else means nothing
+  std::string data;         // "images 14x14x1, ..."
+  std::string reduction;    // what is smaller than in the paper's networks, in words; empty at full size
+  std::string optimizer;
+  double learning_rate = 0;
+  int batch = 0, steps = 0, held_out = 0;  // held_out: test images behind the final accuracy
+  double seconds = 0;
+  std::vector<NetworkResult> networks;  // plain first
+};
+
 struct StudyResult {
   std::string title;
   std::string gradflow_version, git_revision, build, date_utc;
@@ -124,6 +141,7 @@ struct StudyResult {
   bool interrupted = false;         // stopped by Ctrl-C: what is here is valid but incomplete
   Thresholds thresholds;
   std::vector<NetworkResult> networks;  // yardstick first
+  std::optional<PairResult> pair;
 };
 
 }  // namespace gradflow::app

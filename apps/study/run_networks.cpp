@@ -75,7 +75,8 @@ std::vector<NetworkResult> run_networks(const StudyOptions& options, const std::
   Queue queue(options, choices, data, progress);
   if (backend.is_host()) {
     std::vector<std::jthread> workers;
-    for (int w = 0; w < networks_at_a_time(backend); ++w)
+    const int most = std::min(networks_at_a_time(backend), static_cast<int>(choices.size()));
+    for (int w = 0; w < most; ++w)
       workers.emplace_back([&queue] { queue.work(*kernels::open_cpu(1)); });
   } else {
     queue.work(backend);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "apps/study/pair.h"
 #include "apps/study/run_networks.h"
 #include "apps/study/verdict.h"
 #include "gradflow/engine/device.h"
@@ -43,12 +44,18 @@ StudyResult describe_study(const StudyOptions& o, const Dataset& data, const ker
 
 }  // namespace
 
-StudyResult run_study(const StudyOptions& options, const StudyProgress& progress) {
+StudyResult run_study(const StudyOptions& options, PairSize pair, const StudyProgress& progress) {
   const auto start = std::chrono::steady_clock::now();
   const Dataset data = load_dataset(options.data);
   const auto backend = open_device(options.device);
   StudyResult result = describe_study(options, data, *backend);
-  result.networks = run_networks(options, factorial(options), *backend, data, progress);
+  // Shares of the time, as measured on two cores.
+  const double first_part = pair == PairSize::off ? 1 : 0.6;
+  result.networks = run_networks(options, factorial(options), *backend, data,
+                                 [&](double done, std::string_view what) { progress(first_part * done, what); });
+  if (pair != PairSize::off && !interrupted())
+    result.pair = run_pair(options, pair, *backend, data,
+                           [&](double done, std::string_view what) { progress(first_part + (1 - first_part) * done, what); });
   result.interrupted = interrupted();
 
   const NetworkResult* yardstick = nullptr;

@@ -41,6 +41,12 @@ std::string error_of(const std::string& text) {
   return "";
 }
 
+std::vector<NetworkResult> with_pair(const StudyResult& study) {
+  std::vector<NetworkResult> all = study.networks;
+  all.insert(all.end(), study.pair->networks.begin(), study.pair->networks.end());
+  return all;
+}
+
 TEST(ReportJson, KeepsEverythingThroughTheFile) {
   const StudyResult before = sample_study();
   const StudyResult after = parse_report(json_text(to_json(before)));
@@ -49,9 +55,15 @@ TEST(ReportJson, KeepsEverythingThroughTheFile) {
   EXPECT_EQ(after.seed, before.seed);
   EXPECT_EQ(after.thresholds.explode_above, before.thresholds.explode_above);
   ASSERT_EQ(after.networks.size(), before.networks.size());
-  for (std::size_t n = 0; n < before.networks.size(); ++n) {
-    const NetworkResult& a = before.networks[n];
-    const NetworkResult& b = after.networks[n];
+  ASSERT_TRUE(after.pair.has_value());
+  EXPECT_EQ(after.pair->reduction, before.pair->reduction);
+  EXPECT_EQ(after.pair->learning_rate, before.pair->learning_rate);
+  EXPECT_EQ(after.pair->held_out, before.pair->held_out);
+  const std::vector<NetworkResult> all_before = with_pair(before), all_after = with_pair(after);
+  ASSERT_EQ(all_after.size(), all_before.size());
+  for (std::size_t n = 0; n < all_before.size(); ++n) {
+    const NetworkResult& a = all_before[n];
+    const NetworkResult& b = all_after[n];
     EXPECT_EQ(b.id, a.id);
     EXPECT_EQ(b.diverged_at, a.diverged_at);
     EXPECT_EQ(b.at_init.kind, a.at_init.kind);
@@ -86,6 +98,15 @@ TEST(ReportJson, KeepsEverythingThroughTheFile) {
 TEST(ReportJson, SecondWritingIsIdentical) {
   const std::string once = json_text(to_json(sample_study()));
   EXPECT_EQ(json_text(to_json(parse_report(once))), once);
+}
+
+TEST(ReportJson, ReadsReportsOfBeforeThePair) {
+  auto json = to_json(sample_study());
+  EXPECT_EQ(json["pair"]["claims"][0]["answer"], "holds");
+  json.erase("pair");
+  EXPECT_FALSE(parse_report(json.dump()).pair.has_value());
+  json["pair"] = nullptr;
+  EXPECT_FALSE(parse_report(json.dump()).pair.has_value());
 }
 
 TEST(ReportJson, WhatIsNotANumberBecomesNull) {
@@ -137,7 +158,9 @@ TEST(LayersCsv, HoldsTheSameNumbersAsTheJson) {
   std::map<std::string, std::size_t> at;
   for (std::size_t i = 0; i < header.size(); ++i) at[header[i]] = i;
   ASSERT_EQ(header.size(), 9 + layer_columns().size());
-  for (const auto& network : json["networks"]) {
+  auto networks = json["networks"];
+  for (const auto& network : json["pair"]["networks"]) networks.push_back(network);
+  for (const auto& network : networks) {
     for (const auto& moment : network["moments"]) {
       for (std::size_t l = 0; l < network["layers"].size(); ++l) {
         ASSERT_TRUE(std::getline(csv, line));

@@ -11,10 +11,12 @@
 #include "apps/report/headline.h"
 #include "apps/report/html.h"
 #include "apps/report/json.h"
+#include "apps/report/pair_views.h"
 #include "apps/report/svg.h"
 #include "apps/report/svg_writer.h"
 #include "apps/report/terminal.h"
 #include "apps/report/write.h"
+#include "apps/sample_pair.h"
 #include "apps/sample_study.h"
 #include "apps/xml_check.h"
 #include "gradflow/engine/file.h"
@@ -56,7 +58,7 @@ TEST(Figures, AreWellFormedAndNameEverything) {
     EXPECT_NE(figure.svg.find("prefers-color-scheme:dark"), std::string::npos);
     EXPECT_EQ(figure.svg.find("http", figure.svg.find("http://www.w3.org/2000/svg") + 5), std::string::npos);
   }
-  EXPECT_EQ(names, "overview.svg weight-gradients.svg accuracy.svg loss.svg exponents.svg ");
+  EXPECT_EQ(names, "overview.svg weight-gradients.svg accuracy.svg loss.svg exponents.svg first-steps.svg ");
   EXPECT_NE(all[0].svg.find("class=\"prediction\""), std::string::npos);
 }
 
@@ -66,6 +68,9 @@ TEST(Figures, OfNothingAreNone) {
     n.moments.clear();
     n.curve.clear();
   }
+  for (NetworkResult& n : study.pair->networks) n.moments.clear();
+  EXPECT_TRUE(figures(study).empty());
+  study.pair.reset();
   EXPECT_TRUE(figures(study).empty());
 }
 
@@ -161,6 +166,39 @@ TEST(Terminal, SurvivesAStudyOfNothing) {
   EXPECT_NE(terminal_report(study).find("network"), std::string::npos);
   study.networks.clear();
   EXPECT_NE(terminal_report(study).find("No network"), std::string::npos);
+}
+
+TEST(Pair, IsShownWithItsAnswers) {
+  StudyResult study = sample_study();
+  std::string text = terminal_report(study), page = report_html(study);
+  EXPECT_NE(text.find("holds  The gradient explodes toward the input"), std::string::npos) << text;
+  EXPECT_NE(page.find("id=\"pair-collapse\"><p class=\"theory theory-agrees\">"), std::string::npos);
+  EXPECT_NE(page.find("1.190 <small>(1.190)</small>"), std::string::npos);  // measured (simulated)
+  EXPECT_NE(headline(study).detail.find("5 of 5 predictions hold"), std::string::npos) << headline(study).detail;
+  // Had the plain network's gradient been level from the start, the answer would be no.
+  for (LayerRow& row : study.pair->networks[0].moments[0].layers) row.gradient_norm = 1;
+  text = terminal_report(study);
+  EXPECT_NE(text.find("fails  The gradient explodes toward the input"), std::string::npos) << text;
+  EXPECT_NE(report_html(study).find("id=\"pair-explodes\"><p class=\"theory theory-differs\">"), std::string::npos);
+}
+
+TEST(Pair, SaysWhyItWasNotRun) {
+  StudyResult study = sample_study();
+  study.pair = PairResult{.why_not = "images of 1x1x784 are too small"};
+  for (const std::string& text : {terminal_report(study), report_html(study)})
+    EXPECT_NE(text.find("Not run: images of 1x1x784 are too small."), std::string::npos);
+  study.pair.reset();
+  EXPECT_EQ(report_html(study).find("id=\"pair\""), std::string::npos);
+  EXPECT_EQ(terminal_report(study).find("The pair"), std::string::npos);
+}
+
+TEST(Pair, DrawsTheFirstStepsAndTheLast) {
+  PairResult pair = sample_pair();
+  EXPECT_EQ(pair_steps(pair), (std::vector<int>{0, 1, 2, 5, 40, 120}));
+  for (NetworkResult& n : pair.networks) std::erase_if(n.moments, [](const Moment& m) { return m.step == 40; });
+  EXPECT_EQ(pair_steps(pair), (std::vector<int>{0, 1, 2, 5, 20, 120}));
+  for (NetworkResult& n : pair.networks) n.moments.resize(2);
+  EXPECT_EQ(pair_steps(pair), (std::vector<int>{0, 1}));
 }
 
 TEST(Sparkline, HasOneMarkPerLevel) {

@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 
+#include "apps/sample_pair.h"
 #include "apps/sample_theory.h"
 #include "apps/study/verdict.h"
 
@@ -188,6 +189,7 @@ StudyResult make_study() {
       }
     }
   }
+  study.pair = sample_pair();
   return study;
 }
 

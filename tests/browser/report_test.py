@@ -22,15 +22,16 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from png import read_png  # noqa: E402
 
-CHARTS = ["accuracy", "exponents", "factor", "gradient", "hero", "matrix", "signal", "skip-branch", "training-loss", "units",
-          "update-ratio", "weight-gradient", "zeros"]
+CHARTS = ["accuracy", "exponents", "factor", "gradient", "hero", "matrix", "pair-gradient-plain", "pair-gradient-residual", "pair-loss",
+          "pair-rate-plain", "pair-rate-residual", "pair-turn-plain", "pair-turn-residual", "signal", "skip-branch", "training-loss",
+          "units", "update-ratio", "weight-gradient", "zeros"]
 RELU_BN = "#act=relu&init=he&norm=bn&skip=all&step=5"
 EVERYTHING = "#act=all&init=all&norm=all&skip=all&step=0"
 
 OPEN_ALL = """<script>setTimeout(() => {
   for (const details of document.querySelectorAll('details.numbers')) details.open = true;
   setTimeout(() => document.documentElement.setAttribute('data-tables',
-    [...document.querySelectorAll('.table-box table')].filter((table) => table.rows.length > 2).length), 500);
+    [...document.querySelectorAll('details .table-box table')].filter((table) => table.rows.length > 2).length), 500);
 }, 500)</script></body>"""
 
 failures = []

@@ -142,6 +142,9 @@ class BadValues(Program):
         self.refused("bench", "step", "--probes", "some", says="--probes")
         self.refused("measure", "--model", MODEL, "--dtype", "f16", says="--dtype")
 
+    def test_demo(self):
+        self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: huge not in {auto,full,reduced,off}")
+
     def test_devices(self):
         for device in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
             self.refused("measure", "--model", MODEL, "--data", DATA, "--device", device, says="device")

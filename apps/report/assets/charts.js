@@ -73,12 +73,12 @@
     }
   };
 
-  GF.card = (name, title, text, wide = false) => {
+  GF.card = (name, title, text, wide = false, parent = 'panels') => {
     const box = GF.element('div', {class: 'canvas-box'});
     const details = GF.element('details', {class: 'numbers'}, GF.element('summary', {}, 'The numbers of this picture'));
     const section = GF.element('section', {class: 'panel' + (wide ? ' wide' : ''), 'data-chart': name},
       GF.element('h3', {}, title), GF.element('p', {}, text), box, details);
-    document.getElementById('panels').append(section);
+    document.getElementById(parent).append(section);
     cards.set(name, {box, details, title, chart: null});
     return cards.get(name);
   };
@@ -146,7 +146,8 @@
     return lines.length > 1 && spread((v) => v[v.length - 1]) > 1.5 * spread((v) => v[0]) ? 'right' : 'left';
   };
 
-  // lines as above; axes: {x: {...}, y: {log, percent, min, ...}, labels: 'left'|'right'}. `empty` is said if nothing was measured.
+  // lines as above; axes: {x: {...}, y: {log, percent, min, ...}, labels: 'left'|'right', shared: lines that a logarithmic axis
+  // must hold as well}. `empty` is said if nothing was measured.
   GF.lineChart = (name, lines, axes, empty) => {
     const entry = cards.get(name);
     if (entry.chart) { entry.chart.destroy(); entry.chart = null; }
@@ -159,7 +160,7 @@
     }
     const labelled = usable.filter((line) => line.endLabel);
     const side = axes.labels || widerEnd(labelled, log);
-    if (log) Object.assign(axes.y, logRange(usable));
+    if (log) Object.assign(axes.y, logRange(axes.shared || usable));
     themed();
     let gutter = labelGutter(labelled);
     if (gutter > 0.36 * entry.box.clientWidth) {  // no room: the list above the charts must do

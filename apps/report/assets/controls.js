@@ -74,7 +74,7 @@
   GF.redraw = () => {
     writeHash();
     syncControls();
-    for (const draw of [GF.drawHero, GF.drawMatrix, drawShown, GF.drawPanels]) guarded(() => draw(state));
+    for (const draw of [GF.drawHero, GF.drawMatrix, drawShown, GF.drawPanels, GF.drawPair]) guarded(() => draw(state));
     GF.mirror();
   };
   GF.select = (network) => {

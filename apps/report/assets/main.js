@@ -6,6 +6,7 @@
     GF.makeControls();
     GF.drawHeroLegend();
     GF.makePanels();
+    GF.makePair();
     GF.redraw();
     let width = document.documentElement.clientWidth;
     let timer = 0;
