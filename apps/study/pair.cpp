@@ -6,7 +6,6 @@
 #include <chrono>
 
 #include "apps/study/run_networks.h"
-#include "apps/study/smaller_images.h"
 #include "apps/study/verdict.h"
 
 namespace gradflow::app {

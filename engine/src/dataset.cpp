@@ -101,6 +101,8 @@ Dataset read_fashion_mnist(std::string_view spec) {
 }  // namespace
 
 Dataset load_dataset(std::string_view spec) {
+  constexpr std::string_view kHalf = "half:";
+  if (spec.starts_with(kHalf)) return halved_images(load_dataset(spec.substr(kHalf.size())));
   const auto [name, rest, has_rest] = split_name(spec);
   if (name == "fashion-mnist") {
     SpecReader(spec, "data").finish();  // it takes no keys
@@ -121,7 +123,7 @@ Dataset load_dataset(std::string_view spec) {
     SpecReader reader(spec, "data");
     return make_synthetic(reader);
   }
-  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic"});
+  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic", "half"});
 }
 
 void normalize_inputs(Dataset& data) {

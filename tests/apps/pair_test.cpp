@@ -1,5 +1,5 @@
-// The pair plain-56 and ResNet-56: figures against closed forms, every answer at both sides of its rule, the
-// images of half the size, and a short run of the real thing.
+// The pair plain-56 and ResNet-56: figures against closed forms, every answer at both sides of its rule, and
+// a short run of the real thing.
 #include "apps/study/pair.h"
 
 #include <gtest/gtest.h>
@@ -9,7 +9,6 @@
 
 #include "apps/sample_pair.h"
 #include "apps/study/pair_claims.h"
-#include "apps/study/smaller_images.h"
 #include "gradflow/engine/device.h"
 
 namespace gradflow::app {
@@ -121,46 +120,10 @@ TEST(PairClaims, StayOpenWhereNothingWasMeasured) {
       Answer::fails);
 }
 
-Dataset checkered(std::size_t height, std::size_t width, std::size_t channels) {
-  Dataset data;
-  data.name = "test";
-  data.shape = {height, width, channels};
-  data.classes = 2;
-  for (DataSplit* split : {&data.train, &data.test}) {
-    for (std::size_t i = 0; i < 2 * data.shape.features(); ++i)
-      split->images.push_back(static_cast<std::uint8_t>(7 * i * i + 3));
-    split->labels = {0, 1};
-  }
-  normalize_inputs(data);
-  return data;
-}
-
-TEST(HalvedImages, AreMeansOfFourPixels) {
-  const Dataset data = checkered(5, 6, 3), half = halved_images(data);  // the fifth row is left out
-  EXPECT_EQ(half.shape, (ImageShape{2, 3, 3}));
-  EXPECT_EQ(half.train.labels, data.train.labels);
-  const auto pixel = [](const Dataset& d, std::size_t n, std::size_t y, std::size_t x, std::size_t c) -> int {
-    return d.test.images[((n * d.shape.height + y) * d.shape.width + x) * d.shape.channels + c];
-  };
-  double sum = 0;
-  for (std::size_t n = 0; n < 2; ++n)
-    for (std::size_t y = 0; y < 2; ++y)
-      for (std::size_t x = 0; x < 3; ++x)
-        for (std::size_t c = 0; c < 3; ++c) {
-          const double mean =
-              (pixel(data, n, 2 * y, 2 * x, c) + pixel(data, n, 2 * y, 2 * x + 1, c) +
-               pixel(data, n, 2 * y + 1, 2 * x, c) + pixel(data, n, 2 * y + 1, 2 * x + 1, c)) /
-              4.0;
-          EXPECT_EQ(pixel(half, n, y, x, c), static_cast<int>(std::floor(mean + 0.5)));
-          sum += pixel(half, n, y, x, c);
-        }
-  EXPECT_NEAR(half.mean, sum / (2 * 18) / 255, 1e-12);  // training and test images are equal here
-}
-
 TEST(RunPair, SaysWhyImagesAreTooSmall) {
   const auto device = open_device("cpu");
   const PairResult pair =
-      run_pair({}, PairSize::automatic, *device, checkered(7, 7, 1), [](double, std::string_view) {});
+      run_pair({}, PairSize::automatic, *device, load_dataset("synthetic:n=8,test=8,height=7,width=7,channels=1"), [](double, std::string_view) {});
   EXPECT_TRUE(pair.networks.empty());
   EXPECT_NE(pair.why_not.find("7x7x1"), std::string::npos) << pair.why_not;
 }

@@ -214,6 +214,53 @@ TEST(BatchOrder, EachEpochTakesEveryExampleAtMostOnce) {
   EXPECT_NE(batch, steps[0]);
 }
 
+Dataset checkered(std::size_t height, std::size_t width, std::size_t channels) {
+  Dataset data;
+  data.name = "test";
+  data.shape = {height, width, channels};
+  data.classes = 2;
+  for (DataSplit* split : {&data.train, &data.test}) {
+    for (std::size_t i = 0; i < 2 * data.shape.features(); ++i)
+      split->images.push_back(static_cast<std::uint8_t>(7 * i * i + 3));
+    split->labels = {0, 1};
+  }
+  normalize_inputs(data);
+  return data;
+}
+
+TEST(HalvedImages, AreMeansOfFourPixels) {
+  const Dataset data = checkered(5, 6, 3), half = halved_images(data);  // the fifth row is left out
+  EXPECT_EQ(half.shape, (ImageShape{2, 3, 3}));
+  EXPECT_EQ(half.train.labels, data.train.labels);
+  const auto pixel = [](const Dataset& d, std::size_t n, std::size_t y, std::size_t x, std::size_t c) -> int {
+    return d.test.images[((n * d.shape.height + y) * d.shape.width + x) * d.shape.channels + c];
+  };
+  double sum = 0;
+  for (std::size_t n = 0; n < 2; ++n)
+    for (std::size_t y = 0; y < 2; ++y)
+      for (std::size_t x = 0; x < 3; ++x)
+        for (std::size_t c = 0; c < 3; ++c) {
+          const double mean =
+              (pixel(data, n, 2 * y, 2 * x, c) + pixel(data, n, 2 * y, 2 * x + 1, c) +
+               pixel(data, n, 2 * y + 1, 2 * x, c) + pixel(data, n, 2 * y + 1, 2 * x + 1, c)) /
+              4.0;
+          EXPECT_EQ(pixel(half, n, y, x, c), static_cast<int>(std::floor(mean + 0.5)));
+          sum += pixel(half, n, y, x, c);
+        }
+  EXPECT_NEAR(half.mean, sum / (2 * 18) / 255, 1e-12);  // training and test images are equal here
+}
+
+TEST(HalvedImages, AreADataSetOfTheirOwn) {
+  const std::string spec = "synthetic:n=16,test=8,height=5,width=8,channels=2";
+  const Dataset half = load_dataset("half:" + spec);
+  EXPECT_EQ(half.name, "half:" + spec);
+  EXPECT_EQ(half.train.images, halved_images(load_dataset(spec)).train.images);
+  EXPECT_EQ(load_dataset("half:half:" + spec).shape, (ImageShape{1, 2, 2}));
+  EXPECT_TRUE(has(load_error("half:synthetic:n=16,test=8"), "1x1 pixels cannot be halved"));
+  EXPECT_TRUE(has(load_error("half:synthetik"), "did you mean 'synthetic'"));
+  EXPECT_TRUE(has(load_error("half:"), "data"));
+}
+
 TEST(BatchOrder, RefusesABatchThatDoesNotFit) {
   EXPECT_TRUE(has(user_error([] { BatchOrder(100, 101, 1); }),
                   "101 examples is larger than the data set, which has 100"));

@@ -18,6 +18,7 @@
 //   cifar100:DIR        its train.bin and test.bin (fine labels)
 //   synthetic[:n=8192,test=2048,height=1,width=1,channels=784,features=,classes=10,noise=1,seed=1]
 //                       features=N is short for channels=N; what it is: dataset_synthetic.cpp
+//   half:SPEC           any of these with images of half the height and width, see halved_images
 #pragma once
 
 #include <cstddef>
@@ -52,6 +53,11 @@ struct Dataset {
 // UserError, one line: unknown name or key, files that are missing or faulty (see idx.h), images and
 // labels of different count, train and test of different size, a label beyond the classes.
 Dataset load_dataset(std::string_view spec);
+
+// The same with each pixel the rounded mean of 2x2 of the original, per channel: a quarter of the work for a
+// convolution. An odd last row or column is left out. Mean and deviation are those of the new training images;
+// the name gets "half:" in front. UserError for images of fewer than 2x2 pixels.
+Dataset halved_images(const Dataset& data);
 
 // Which examples the batch of a step holds. Each epoch takes every example at most once, in an order
 // drawn from (seed, epoch); the count % batch examples that fill no whole batch are left out of that

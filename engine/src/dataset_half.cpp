@@ -1,8 +1,10 @@
-#include "apps/study/smaller_images.h"
+#include <fmt/format.h>
 
+#include "gradflow/engine/dataset.h"
+#include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
 
-namespace gradflow::app {
+namespace gradflow {
 namespace {
 
 DataSplit halved_split(const DataSplit& split, const ImageShape& from, const ImageShape& to) {
@@ -25,9 +27,10 @@ DataSplit halved_split(const DataSplit& split, const ImageShape& from, const Ima
 
 Dataset halved_images(const Dataset& data) {
   if (data.shape.height < 2 || data.shape.width < 2)
-    throw InternalError("images of fewer than 2 x 2 pixels cannot be halved");
+    throw UserError(fmt::format("data {}: images of {}x{} pixels cannot be halved", quote(data.name), data.shape.height,
+                                data.shape.width));
   Dataset half;
-  half.name = data.name;
+  half.name = "half:" + data.name;
   half.shape = {data.shape.height / 2, data.shape.width / 2, data.shape.channels};
   half.classes = data.classes;
   half.train = halved_split(data.train, data.shape, half.shape);
@@ -36,4 +39,4 @@ Dataset halved_images(const Dataset& data) {
   return half;
 }
 
-}  // namespace gradflow::app
+}  // namespace gradflow
