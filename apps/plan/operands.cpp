@@ -1,11 +1,10 @@
 #include "apps/plan/operands.h"
+#include "gradflow/engine/index.h"
 
 #include <fmt/format.h>
 
 namespace gradflow::app {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 class Collector {
  public:

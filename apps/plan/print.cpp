@@ -6,12 +6,11 @@
 
 #include "apps/common/text_table.h"
 #include "apps/report/json.h"
+#include "gradflow/engine/index.h"
 #include "gradflow/engine/version.h"
 
 namespace gradflow::app {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 const Buffer& buffer_of(const PlannedStep& s, const Operand& o) { return s.plan.buffers[at(o.buffer)]; }
 

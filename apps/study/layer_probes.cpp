@@ -1,4 +1,5 @@
 #include "apps/study/layer_probes.h"
+#include "gradflow/engine/index.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,8 +8,6 @@
 
 namespace gradflow::app {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 ValueId output_of(const Graph& graph, ParameterId weight) {
   for (const Node& node : graph.nodes())

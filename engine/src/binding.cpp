@@ -2,12 +2,11 @@
 
 #include <fmt/format.h>
 
+#include "gradflow/engine/index.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 PlanOptions plan_options(const ExecutorOptions& o, Backend& backend, bool with_optimizer) {
   PlanOptions p;

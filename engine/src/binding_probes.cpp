@@ -2,14 +2,9 @@
 #include <cstring>
 
 #include "binding.h"
+#include "gradflow/engine/index.h"
 
 namespace gradflow {
-namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
-
 // One block: first a Stats for every request (copied whole into the history), then what else was asked for.
 void Binding::bind_probes() {
   const auto& requests = options.probes;

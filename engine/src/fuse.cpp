@@ -2,11 +2,10 @@
 #include <algorithm>
 
 #include "gradflow/engine/graph.h"
+#include "gradflow/engine/index.h"
 
 namespace gradflow {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 std::string last_part(const std::string& name) {
   const std::size_t dot = name.rfind('.');

@@ -6,11 +6,10 @@
 
 #include "plan_builder.h"
 #include "gradflow/engine/arena.h"
+#include "gradflow/engine/index.h"
 
 namespace gradflow {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 int last_of(const std::vector<int>& times, int otherwise) {
   return times.empty() ? otherwise : std::max(otherwise, *std::ranges::max_element(times));

@@ -4,12 +4,11 @@
 #include <algorithm>
 
 #include "plan_builder.h"
+#include "gradflow/engine/index.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 Cost read_of(const TensorSpec& spec) { return {static_cast<double>(spec.bytes()), 0}; }
 

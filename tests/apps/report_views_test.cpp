@@ -257,7 +257,7 @@ TEST(Html, TemplateMustBeFilled) {
 
 TEST(WriteReport, MakesAllFilesAndTheSameAgain) {
   namespace fs = std::filesystem;
-  const fs::path dir = fs::path(testing::TempDir()) / "gradflow_report_test";
+  const fs::path dir = fs::path(::testing::TempDir()) / "gradflow_report_test";
   fs::remove_all(dir);
   write_report(sample_study(), dir / "first");
   render_from_json(dir / "first" / "report.json", dir / "second");
@@ -270,15 +270,15 @@ TEST(WriteReport, MakesAllFilesAndTheSameAgain) {
 
 TEST(WriteReport, NamesTheFileThatIsNoReport) {
   namespace fs = std::filesystem;
-  const fs::path file = fs::path(testing::TempDir()) / "gradflow_not_a_report.json";
+  const fs::path file = fs::path(::testing::TempDir()) / "gradflow_not_a_report.json";
   write_file_atomically(file, "{\"schema\": \"something else\"}");
   try {
-    render_from_json(file, fs::path(testing::TempDir()) / "gradflow_never_written");
+    render_from_json(file, fs::path(::testing::TempDir()) / "gradflow_never_written");
     FAIL() << "a foreign file was accepted";
   } catch (const UserError& error) {
     EXPECT_NE(std::string(error.what()).find("gradflow_not_a_report.json"), std::string::npos);
   }
-  EXPECT_FALSE(fs::exists(fs::path(testing::TempDir()) / "gradflow_never_written"));
+  EXPECT_FALSE(fs::exists(fs::path(::testing::TempDir()) / "gradflow_never_written"));
   fs::remove(file);
 }
 

@@ -10,9 +10,9 @@
 namespace gradflow::app {
 namespace {
 
-using testing::has;
-using testing::TempDir;
-using testing::user_error;
+using test::has;
+using test::TempDir;
+using test::user_error;
 
 struct Fault {
   const char* what;

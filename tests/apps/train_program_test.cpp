@@ -18,8 +18,8 @@
 namespace gradflow::app {
 namespace {
 
-using testing::has;
-using testing::TempDir;
+using test::has;
+using test::TempDir;
 using namespace std::chrono_literals;
 
 class Process {

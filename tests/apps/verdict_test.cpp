@@ -9,9 +9,12 @@
 #include <limits>
 
 #include "apps/study/gradient_profile.h"
+#include "engine/temp_dir.h"
 
 namespace gradflow::app {
 namespace {
+
+using test::has;
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -49,8 +52,7 @@ NetworkResult trained(const NetworkResult& base, double accuracy) {
 }
 
 VerdictKind init_kind(const NetworkResult& n, const Thresholds& t = {}) { return judge_at_init(n, t).kind; }
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-#define EXPECT_HAS(text, part) EXPECT_TRUE(has(text, part)) << (text)
+#define EXPECT_HAS(text, part) EXPECT_TRUE(has(text, part))
 
 // ------------------------------------------------------------------------------------ initialization
 TEST(VerdictAtInit, VanishingSaysByHowMuchAndWhatWasPredicted) {

@@ -11,8 +11,8 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::user_error;
+using test::has;
+using test::user_error;
 
 TEST(Augmentation, TextsAreReadStrictly) {
   EXPECT_FALSE(parse_augmentation("none").moves());

@@ -24,9 +24,9 @@ namespace gradflow {
 namespace {
 
 using kernels::OptimizerKind;
-using testing::has;
-using testing::TempDir;
-using testing::user_error;
+using test::has;
+using test::TempDir;
+using test::user_error;
 
 // A layer with two parameters and a state; nothing here ever runs it.
 struct Stub final : Layer {

@@ -1,6 +1,7 @@
 // CIFAR's binary files: pixels where they belong, and every fault in one line.
 #include <gtest/gtest.h>
 
+#include "engine/dataset_error.h"
 #include "engine/temp_dir.h"
 #include "gradflow/engine/dataset.h"
 #include "gradflow/engine/file.h"
@@ -8,9 +9,9 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::TempDir;
-using testing::user_error;
+using test::has;
+using test::load_error;
+using test::TempDir;
 
 // Pixel p of plane c is 100 c + p % 97, so that a plane in the wrong place shows.
 std::string record(std::string labels) {
@@ -24,10 +25,6 @@ void write_ten(const TempDir& dir) {
     write_file_atomically(dir / ("data_batch_" + std::to_string(i) + ".bin"),
                           record(std::string(1, static_cast<char>(i))) + record(std::string(1, '\0')));
   write_file_atomically(dir / "test_batch.bin", record("\x09"));
-}
-
-std::string load_error(const std::string& spec) {
-  return user_error([&] { load_dataset(spec); });
 }
 
 TEST(Cifar, TenIsReadInOrderAndChannelsLast) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <set>
 
+#include "engine/dataset_error.h"
 #include "engine/idx_bytes.h"
 #include "engine/temp_dir.h"
 #include "gradflow/engine/file.h"
@@ -15,17 +16,14 @@
 namespace gradflow {
 namespace {
 
-using testing::gzipped;
-using testing::has;
-using testing::idx_images;
-using testing::idx_labels;
-using testing::TempDir;
-using testing::user_error;
+using test::gzipped;
+using test::has;
+using test::load_error;
+using test::idx_images;
+using test::idx_labels;
+using test::TempDir;
+using test::user_error;
 namespace fs = std::filesystem;
-
-std::string load_error(const std::string& spec) {
-  return user_error([&] { load_dataset(spec); });
-}
 
 // Three training images and two held-out ones of 1 x 2 pixels.
 void write_small(const TempDir& dir, const std::string& train_labels = std::string("\0\1\2", 3)) {

@@ -15,9 +15,9 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::TempDir;
-using testing::user_error;
+using test::has;
+using test::TempDir;
+using test::user_error;
 namespace fs = std::filesystem;
 
 TEST(File, WritesAndReplacesAndLeavesNothingElse) {

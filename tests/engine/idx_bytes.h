@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace gradflow::testing {
+namespace gradflow::test {
 
 inline std::string big_endian(std::uint32_t value) {
   return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
@@ -39,4 +39,4 @@ inline std::string gzipped(const std::string& data) {
   return out;
 }
 
-}  // namespace gradflow::testing
+}  // namespace gradflow::test

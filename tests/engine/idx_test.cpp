@@ -12,12 +12,12 @@
 namespace gradflow {
 namespace {
 
-using testing::gzipped;
-using testing::has;
-using testing::idx_images;
-using testing::idx_labels;
-using testing::TempDir;
-using testing::user_error;
+using test::gzipped;
+using test::has;
+using test::idx_images;
+using test::idx_labels;
+using test::TempDir;
+using test::user_error;
 
 class Idx : public ::testing::Test {
  protected:

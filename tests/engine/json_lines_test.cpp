@@ -13,9 +13,9 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::TempDir;
-using testing::user_error;
+using test::has;
+using test::TempDir;
+using test::user_error;
 
 TEST(JsonLines, ALineIsValidJson) {
   const double inf = std::numeric_limits<double>::infinity();

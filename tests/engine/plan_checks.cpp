@@ -7,11 +7,10 @@
 #include <set>
 
 #include "gradflow/engine/arena.h"
+#include "gradflow/engine/index.h"
 
 namespace gradflow::test {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;

@@ -13,9 +13,9 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::TempDir;
-using testing::user_error;
+using test::has;
+using test::TempDir;
+using test::user_error;
 
 // A file from its header's text and its data.
 std::string file_of(std::string_view header, std::string_view data = "") {
@@ -25,12 +25,12 @@ std::string file_of(std::string_view header, std::string_view data = "") {
   return bytes.append(header).append(data);
 }
 
-std::string error_of(std::string bytes) {
+std::string safetensors_error(std::string bytes) {
   return user_error([&] { SafetensorsFile(std::move(bytes), "the file"); });
 }
 
 std::string header_error(std::string_view header, std::string_view data = "12345678") {
-  const std::string text = error_of(file_of(header, data));
+  const std::string text = safetensors_error(file_of(header, data));
   EXPECT_TRUE(has(text, "cannot use safetensors file 'the file': "));
   return text;
 }
@@ -121,14 +121,14 @@ TEST(Safetensors, MisalignedTensorsOfOthersAreRead) {
 }
 
 TEST(Safetensors, FaultsOfTheFrame) {
-  EXPECT_TRUE(has(error_of(""), "truncated: 0 bytes"));
-  EXPECT_TRUE(has(error_of("1234567"), "truncated: 7 bytes"));
-  EXPECT_TRUE(has(error_of(std::string(8, '\xff') + "{}"),
+  EXPECT_TRUE(has(safetensors_error(""), "truncated: 0 bytes"));
+  EXPECT_TRUE(has(safetensors_error("1234567"), "truncated: 7 bytes"));
+  EXPECT_TRUE(has(safetensors_error(std::string(8, '\xff') + "{}"),
                   "promises a header of 18446744073709551615 bytes, 2 are there"));
   EXPECT_TRUE(
-      has(error_of(std::string("\3\0\0\0\0\0\0\0{}", 10)), "promises a header of 3 bytes, 2 are there"));
+      has(safetensors_error(std::string("\3\0\0\0\0\0\0\0{}", 10)), "promises a header of 3 bytes, 2 are there"));
   std::string huge = file_of(std::string(100'000'001, ' '));
-  EXPECT_TRUE(has(error_of(std::move(huge)), "more than the 100000000 allowed"));
+  EXPECT_TRUE(has(safetensors_error(std::move(huge)), "more than the 100000000 allowed"));
   EXPECT_TRUE(has(header_error(""), "does not begin with '{'"));
   EXPECT_TRUE(has(header_error(" {}"), "does not begin with '{'"));
   EXPECT_TRUE(has(header_error("[1]"), "does not begin with '{'"));

@@ -10,10 +10,10 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::user_error;
+using test::has;
+using test::user_error;
 
-std::string error_of(std::string_view spec) {
+std::string schedule_error(std::string_view spec) {
   return user_error([&] { Schedule schedule(spec); });
 }
 
@@ -85,20 +85,20 @@ TEST(Schedule, WarmUpIsLinearAndLeavesTheRestToTheSchedule) {
 }
 
 TEST(Schedule, BadTextsAreRefused) {
-  EXPECT_TRUE(has(error_of("cosin"), "did you mean 'cosine'? (names: constant, step, cosine, one-cycle)"));
-  EXPECT_TRUE(has(error_of(""), "the name is missing"));
-  EXPECT_TRUE(has(error_of("step"), "expected either 'every' or 'at'"));
-  EXPECT_TRUE(has(error_of("step:every=3,at=4"), "expected either 'every' or 'at'"));
-  EXPECT_TRUE(has(error_of("step:every=0"), "every=0"));
-  EXPECT_TRUE(has(error_of("step:at=5/5"), "'at=5/5' is not ascending"));
-  EXPECT_TRUE(has(error_of("step:at=9/5"), "not ascending"));
-  EXPECT_TRUE(has(error_of("step:every=5,factor=nan"), "factor=nan"));
-  EXPECT_TRUE(has(error_of("step:every=5,factor=-1"), "factor=-1"));
-  EXPECT_TRUE(has(error_of("cosine:final=2"), "from 0 to 1"));
-  EXPECT_TRUE(has(error_of("cosine:every=2"), "unknown key 'every'"));
-  EXPECT_TRUE(has(error_of("constant:warmup=-1"), "warmup=-1"));
-  EXPECT_TRUE(has(error_of("constant:warmup_from=0.1"), "needs 'warmup'"));
-  EXPECT_TRUE(has(error_of("one-cycle:peak=0.1"), "did you mean 'peak_at'?"));
+  EXPECT_TRUE(has(schedule_error("cosin"), "did you mean 'cosine'? (names: constant, step, cosine, one-cycle)"));
+  EXPECT_TRUE(has(schedule_error(""), "the name is missing"));
+  EXPECT_TRUE(has(schedule_error("step"), "expected either 'every' or 'at'"));
+  EXPECT_TRUE(has(schedule_error("step:every=3,at=4"), "expected either 'every' or 'at'"));
+  EXPECT_TRUE(has(schedule_error("step:every=0"), "every=0"));
+  EXPECT_TRUE(has(schedule_error("step:at=5/5"), "'at=5/5' is not ascending"));
+  EXPECT_TRUE(has(schedule_error("step:at=9/5"), "not ascending"));
+  EXPECT_TRUE(has(schedule_error("step:every=5,factor=nan"), "factor=nan"));
+  EXPECT_TRUE(has(schedule_error("step:every=5,factor=-1"), "factor=-1"));
+  EXPECT_TRUE(has(schedule_error("cosine:final=2"), "from 0 to 1"));
+  EXPECT_TRUE(has(schedule_error("cosine:every=2"), "unknown key 'every'"));
+  EXPECT_TRUE(has(schedule_error("constant:warmup=-1"), "warmup=-1"));
+  EXPECT_TRUE(has(schedule_error("constant:warmup_from=0.1"), "needs 'warmup'"));
+  EXPECT_TRUE(has(schedule_error("one-cycle:peak=0.1"), "did you mean 'peak_at'?"));
 }
 
 TEST(Schedule, BadRatesAndLengthsAreRefused) {

@@ -7,8 +7,8 @@
 namespace gradflow {
 namespace {
 
-using testing::has;
-using testing::user_error;
+using test::has;
+using test::user_error;
 
 struct Net {
   std::int64_t depth;
@@ -29,7 +29,7 @@ Net read(std::string_view text) {
   return net;
 }
 
-std::string error_of(std::string_view text) {
+std::string spec_error(std::string_view text) {
   return user_error([&] { read(text); });
 }
 
@@ -50,54 +50,54 @@ TEST(SpecText, ReadsValuesAndDefaults) {
 }
 
 TEST(SpecText, AnErrorQuotesTextAndPartAndListsTheKeys) {
-  EXPECT_EQ(error_of("mlp:depth=3,atc=tanh"),
+  EXPECT_EQ(spec_error("mlp:depth=3,atc=tanh"),
             "model 'mlp:depth=3,atc=tanh': unknown key 'atc'; did you mean 'act'? "
             "(keys: depth, gain, skip, act, at, scale)");
-  EXPECT_EQ(error_of("mlp:depth=0"),
+  EXPECT_EQ(spec_error("mlp:depth=0"),
             "model 'mlp:depth=0': 'depth=0' is not a whole number from 1 to 1000 "
             "(keys: depth, gain, skip, act, at, scale)");
 }
 
 TEST(SpecText, TheFormIsStrict) {
-  EXPECT_TRUE(has(error_of("mlp:"), "nothing follows the ':'"));
-  EXPECT_TRUE(has(error_of("mlp:depth=3,"), "empty part"));
-  EXPECT_TRUE(has(error_of("mlp:,depth=3"), "empty part"));
-  EXPECT_TRUE(has(error_of("mlp:depth=3,,skip=on"), "empty part"));
-  EXPECT_TRUE(has(error_of("mlp:depth"), "'depth' has no '='"));
-  EXPECT_TRUE(has(error_of("mlp:=3"), "'=3' has no key"));
-  EXPECT_TRUE(has(error_of("mlp:depth="), "'depth=' has no value"));
-  EXPECT_TRUE(has(error_of("mlp:depth=3,skip=on,depth=3"), "'depth' is given twice"));
-  EXPECT_TRUE(has(error_of("mlp: depth=3"), "unknown key ' depth'; did you mean 'depth'?"));
-  EXPECT_TRUE(has(error_of("mlp:xyzzy=3"), "unknown key 'xyzzy' (keys: "));
+  EXPECT_TRUE(has(spec_error("mlp:"), "nothing follows the ':'"));
+  EXPECT_TRUE(has(spec_error("mlp:depth=3,"), "empty part"));
+  EXPECT_TRUE(has(spec_error("mlp:,depth=3"), "empty part"));
+  EXPECT_TRUE(has(spec_error("mlp:depth=3,,skip=on"), "empty part"));
+  EXPECT_TRUE(has(spec_error("mlp:depth"), "'depth' has no '='"));
+  EXPECT_TRUE(has(spec_error("mlp:=3"), "'=3' has no key"));
+  EXPECT_TRUE(has(spec_error("mlp:depth="), "'depth=' has no value"));
+  EXPECT_TRUE(has(spec_error("mlp:depth=3,skip=on,depth=3"), "'depth' is given twice"));
+  EXPECT_TRUE(has(spec_error("mlp: depth=3"), "unknown key ' depth'; did you mean 'depth'?"));
+  EXPECT_TRUE(has(spec_error("mlp:xyzzy=3"), "unknown key 'xyzzy' (keys: "));
 }
 
 TEST(SpecText, MalformedTextComesBeforeUnknownKeysBeforeValues) {
-  EXPECT_TRUE(has(error_of("mlp:depth=0,xyzzy=1,skip"), "'skip' has no '='"));
-  EXPECT_TRUE(has(error_of("mlp:depth=0,xyzzy=1"), "xyzzy"));
-  EXPECT_TRUE(has(error_of("mlp:act=cosh,depth=0"), "depth=0"));  // in the order they are read
+  EXPECT_TRUE(has(spec_error("mlp:depth=0,xyzzy=1,skip"), "'skip' has no '='"));
+  EXPECT_TRUE(has(spec_error("mlp:depth=0,xyzzy=1"), "xyzzy"));
+  EXPECT_TRUE(has(spec_error("mlp:act=cosh,depth=0"), "depth=0"));  // in the order they are read
 }
 
 TEST(SpecText, NumbersAreStrict) {
   for (const char* bad :
        {"0", "1001", "-1", "+3", "3.0", "3x", "x", " 3", "3 ", "1e2", "0x10", "99999999999999999999"})
-    EXPECT_TRUE(has(error_of(std::string("mlp:depth=") + bad), "is not a whole number from 1 to 1000"))
+    EXPECT_TRUE(has(spec_error(std::string("mlp:depth=") + bad), "is not a whole number from 1 to 1000"))
         << bad;
   for (const char* bad : {"nan", "NaN", "inf", "-inf", "infinity", "-1", "1e999", "-1e999", "1.0f", "1,5",
                           "0x1p3", "1..2", "+1"})
-    EXPECT_TRUE(has(error_of(std::string("mlp:gain=") + bad),
+    EXPECT_TRUE(has(spec_error(std::string("mlp:gain=") + bad),
                     bad == std::string("1,5") ? "'5' has no '='" : "is not a finite number of at least 0"))
         << bad;
   EXPECT_EQ(read("mlp:gain=.5").gain, 0.5);
   for (const char* bad : {"/", "1/", "/1", "1//2", "0", "1/101", "1;2", "a"})
-    EXPECT_TRUE(has(error_of(std::string("mlp:at=") + bad), "whole numbers from 1 to 100 separated by '/'"))
+    EXPECT_TRUE(has(spec_error(std::string("mlp:at=") + bad), "whole numbers from 1 to 100 separated by '/'"))
         << bad;
 }
 
 TEST(SpecText, ChoicesSuggestTheNearest) {
-  EXPECT_TRUE(has(error_of("mlp:act=sigmod"),
+  EXPECT_TRUE(has(spec_error("mlp:act=sigmod"),
                   "'act=sigmod' is not one of sigmoid, tanh, relu; did you mean 'sigmoid'?"));
-  EXPECT_TRUE(has(error_of("mlp:skip=yes"), "'skip=yes' is not one of on, off"));
-  EXPECT_TRUE(has(error_of("mlp:act=RELU"), "not one of"));
+  EXPECT_TRUE(has(spec_error("mlp:skip=yes"), "'skip=yes' is not one of on, off"));
+  EXPECT_TRUE(has(spec_error("mlp:act=RELU"), "not one of"));
 }
 
 TEST(SpecText, ANameWithoutKeysSaysSo) {

@@ -11,7 +11,7 @@
 
 #include "gradflow/kernels/error.h"
 
-namespace gradflow::testing {
+namespace gradflow::test {
 
 class TempDir {
  public:
@@ -62,4 +62,4 @@ inline ::testing::AssertionResult has(const std::string& text, const std::string
   return ::testing::AssertionFailure() << "\"" << text << "\" does not contain \"" << part << "\"";
 }
 
-}  // namespace gradflow::testing
+}  // namespace gradflow::test

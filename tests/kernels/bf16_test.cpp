@@ -2,25 +2,10 @@
 // rounded once. That is the contract (backend.h) and leaves no tolerance; f32 is tested against f64 elsewhere.
 #include "gradflow/kernels/bf16.h"
 
-#include "support.h"
+#include "bf16_numbers.h"
 
 namespace gradflow::kernels::test {
 namespace {
-
-using Wide = std::vector<float>;
-using Narrow = std::vector<Bf16>;
-
-Wide widened(const Narrow& x) {
-  Wide wide;
-  for (const Bf16 v : x) wide.push_back(to_float(v));
-  return wide;
-}
-Narrow rounded(const Wide& x) {
-  Narrow narrow;
-  for (const float v : x) narrow.push_back(to_bf16(v));
-  return narrow;
-}
-::testing::AssertionResult all_same(const Narrow& a, const Narrow& b) { return test::all_same(widened(a), widened(b)); }
 
 TEST(Bf16, RoundsToNearestEven) {
   // Every bf16 is itself; halfway between two neighbors the even one wins; just above and below, the near one.

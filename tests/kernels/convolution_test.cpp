@@ -4,7 +4,7 @@
 namespace gradflow::kernels::test {
 namespace {
 
-struct Case {
+struct ConvolutionCase {
   const char* name;
   ConvolutionDesc d;
 };
@@ -28,8 +28,8 @@ ConvolutionDesc square(std::int64_t b, std::int64_t h, std::int64_t w, std::int6
           .bias = bias};
 }
 
-std::vector<Case> cases() {
-  std::vector<Case> all = {
+std::vector<ConvolutionCase> cases() {
+  std::vector<ConvolutionCase> all = {
       {"stem", square(2, 9, 8, 3, 16, 3, 1, 1)},
       {"same", square(3, 8, 8, 16, 16, 3, 1, 1)},
       {"odd_channels", square(2, 5, 7, 5, 9, 3, 1, 1, 1, true)},
@@ -86,7 +86,7 @@ class ConvolutionOnBackends : public BackendTest {};
 TEST_P(ConvolutionOnBackends, AgreesWithTheDefinition) {
   Random random(91);
   for_each_real([&]<class T>() {
-    for (const Case& c : cases()) {
+    for (const ConvolutionCase& c : cases()) {
       ConvolutionDesc d = c.d;
       d.dtype = dtype_of<T>();
       SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(d.dtype)));

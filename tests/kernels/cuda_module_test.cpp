@@ -89,7 +89,7 @@ TEST(CudaModule, RefusesADirectory) {
 }
 
 TEST(CudaModule, RefusesGarbage) {
-  const std::string path = testing::TempDir() + "garbage_module.so";
+  const std::string path = ::testing::TempDir() + "garbage_module.so";
   std::ofstream(path) << "this is no shared library";
   const ChosenModule chosen(path);
   expect_contains(reason_of_count(), "cannot load the CUDA module: ");

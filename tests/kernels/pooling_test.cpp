@@ -4,7 +4,7 @@
 namespace gradflow::kernels::test {
 namespace {
 
-struct Case {
+struct PoolingCase {
   const char* name;
   PoolWindow w;
 };
@@ -23,8 +23,8 @@ PoolWindow window(std::int64_t b, std::int64_t h, std::int64_t width, std::int64
           .pad_w = p};
 }
 
-std::vector<Case> cases() {
-  std::vector<Case> all = {
+std::vector<PoolingCase> cases() {
+  std::vector<PoolingCase> all = {
       {"two", window(2, 6, 8, 5, 2, 2, 0)},          {"imagenet", window(2, 9, 7, 16, 3, 2, 1)},
       {"overlapping", window(1, 5, 6, 3, 3, 1, 1)},  {"last_column_unread", window(2, 5, 7, 1, 2, 2, 0)},
       {"whole_image", window(3, 4, 4, 70, 4, 1, 0)}, {"one_pixel", window(4, 1, 1, 3, 1, 1, 0)},
@@ -70,7 +70,7 @@ class Pooling : public BackendTest {};
 TEST_P(Pooling, Max) {
   Random random(71);
   for_each_real([&]<class T>() {
-    for (const Case& c : cases()) {
+    for (const PoolingCase& c : cases()) {
       SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(dtype_of<T>())));
       std::vector<T> x = random.normals<T>(inputs(c.w));
       for (std::size_t i = 0; i < x.size(); ++i) {
@@ -116,7 +116,7 @@ TEST_P(Pooling, Max) {
 TEST_P(Pooling, Average) {
   Random random(72);
   for_each_real([&]<class T>() {
-    for (const Case& c : cases()) {
+    for (const PoolingCase& c : cases()) {
       SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(dtype_of<T>())));
       const std::vector<T> x = random.normals<T>(inputs(c.w)), dy = random.normals<T>(outputs(c.w)),
                            old = random.normals<T>(x.size());

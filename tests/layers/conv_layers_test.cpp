@@ -14,25 +14,18 @@
 #include "gradflow/layers/pooling.h"
 #include "gradflow/layers/residual_add.h"
 #include "layers/harness.h"
+#include "layers/layer_case.h"
 
 namespace gradflow {
 namespace {
 
 using test::add_cotangent;
 using test::check_gradients;
+using test::LayerCase;
 using test::Network;
+using test::single;
 
 const TensorSpec kImages{{2, 5, 4, 4}, DType::f64};
-
-struct LayerCase {
-  std::string name;
-  std::function<ValueId(Graph&, const std::string&, ValueId)> add;
-};
-
-template <class L, class... Args>
-LayerCase single(const std::string& name, Args... args) {
-  return {name, [=](Graph& g, const std::string& node, ValueId x) { return g.add<L>(node, {x}, args...); }};
-}
 
 LayerCase convolution(const std::string& name, ConvolutionOptions o) { return single<Convolution>(name, o); }
 

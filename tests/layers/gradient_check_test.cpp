@@ -16,20 +16,18 @@
 #include "gradflow/layers/residual_add.h"
 #include "gradflow/layers/softmax_cross_entropy.h"
 #include "layers/harness.h"
+#include "layers/layer_case.h"
 
 namespace gradflow {
 namespace {
 
 using test::add_cotangent;
 using test::check_gradients;
+using test::LayerCase;
 using test::Network;
+using test::single;
 
 const TensorSpec kInput{{7, 5}, DType::f64};
-
-struct LayerCase {
-  std::string name;
-  std::function<ValueId(Graph&, const std::string&, ValueId)> add;  // from [7, 5] to any shape
-};
 
 std::string case_name(const testing::TestParamInfo<LayerCase>& info) { return info.param.name; }
 
@@ -69,11 +67,6 @@ TEST_P(EveryLayer, IsRightInPlace) {
   EXPECT_EQ(kept.gradient("x"), shared.gradient("x"));
   for (const ParameterSpec& p : g.parameters())
     EXPECT_EQ(kept.parameter_gradient(p.name), shared.parameter_gradient(p.name)) << p.name;
-}
-
-template <class L, class... Args>
-LayerCase single(const std::string& name, Args... args) {
-  return {name, [=](Graph& g, const std::string& node, ValueId x) { return g.add<L>(node, {x}, args...); }};
 }
 
 LayerCase residual(const std::string& name, double scale, bool crossed) {

@@ -21,7 +21,7 @@ const Dataset& data() {
   return d;
 }
 
-constexpr std::size_t kBatch = 33;  // odd: tails of vector loops are in use
+constexpr std::size_t kOddBatch = 33;  // odd: tails of vector loops are in use
 
 struct Training {
   std::unique_ptr<Backend> device = open_device("cpu", 2);
@@ -34,7 +34,7 @@ struct Training {
 
   explicit Training(const std::string& spec,
                     const std::function<void(ExecutorOptions&, const Graph&)>& choose = {}) {
-    model = build_model(parse_model(spec), {.batch = kBatch, .features = 24, .classes = 5});
+    model = build_model(parse_model(spec), {.batch = kOddBatch, .features = 24, .classes = 5});
     parameters.emplace(*device, model.graph);
     parameters->initialize(model.spec.mlp.initializer, 4);
     optimizer.emplace(*parameters,
@@ -46,8 +46,8 @@ struct Training {
   }
 
   void steps(int count) {
-    BatchOrder order(data().train.count(), kBatch, 9);
-    std::vector<std::int32_t> indices(kBatch);
+    BatchOrder order(data().train.count(), kOddBatch, 9);
+    std::vector<std::int32_t> indices(kOddBatch);
     for (int s = 0; s < count; ++s) {
       order.batch_indices(static_cast<std::uint64_t>(s), indices);
       feed->load(indices, executor->input("x"), executor->input("labels"));

@@ -14,6 +14,7 @@ foreach(header ${headers})
   list(APPEND sources ${source})
 endforeach()
 add_library(public_headers OBJECT ${sources})
+set_target_properties(public_headers PROPERTIES UNITY_BUILD OFF)  # each must stand alone
 target_link_libraries(public_headers PRIVATE gradflow_flags)
 target_include_directories(public_headers PRIVATE
   ${PROJECT_SOURCE_DIR}/kernels/include ${PROJECT_SOURCE_DIR}/engine/include ${PROJECT_SOURCE_DIR}/layers/include)

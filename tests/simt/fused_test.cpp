@@ -5,35 +5,13 @@
 namespace gradflow::kernels::cuda {
 namespace {
 
-class Fused : public KernelTest {
- protected:
-  // f(backend) gives a vector; the same bits under every schedule, and close to the host's.
-  template <class F>
-  void compare(double tolerance, double scale, const F& f) {
-    std::vector<float> first;
-    for (const std::uint64_t schedule : schedules()) {
-      ::simt::set_seed(schedule);
-      const std::vector<float> got = f(simt);
-      if (schedule == schedules().front()) first = got;
-      EXPECT_TRUE(same_bits(got, first)) << "schedule " << schedule;
-    }
-    expect_close(first, f(*cpu), tolerance, scale);
-  }
-};
-
-void append(std::vector<float>& to, const std::vector<float>& more) {
-  to.insert(to.end(), more.begin(), more.end());
-}
-
-struct Shape {
-  std::size_t rows, columns;
-};
+class Fused : public VectorTest {};
 
 // Functions of two libraries, a few units in the last place each, and sums of `rows` terms of size one.
 TEST_F(Fused, BiasAndActivation) {
   for (const PointwiseId op : {PointwiseId::relu, PointwiseId::tanh, PointwiseId::gelu}) {
     for (const auto [rows, columns] :
-         {Shape{1, 1}, Shape{33, 8}, Shape{700, 5}, Shape{50, 132}, Shape{2050, 4}}) {
+         {MatrixShape{1, 1}, MatrixShape{33, 8}, MatrixShape{700, 5}, MatrixShape{50, 132}, MatrixShape{2050, 4}}) {
       for (const std::size_t offset : {0u, 1u}) {  // 16-byte packs, or single elements
         for (const GradMode mode : {GradMode::overwrite, GradMode::accumulate}) {
           SIMT_CASE(info_of(op).name << " " << rows << "x" << columns << " offset=" << offset

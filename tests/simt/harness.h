@@ -147,4 +147,29 @@ class KernelTest : public testing::Test {
 std::span<const std::size_t> sizes();
 std::span<const std::uint64_t> schedules();
 
+// Cases whose results are one vector.
+class VectorTest : public KernelTest {
+ protected:
+  // f(backend) gives a vector; the same bits under every schedule, and close to the host's.
+  template <class F>
+  void compare(double tolerance, double scale, const F& f) {
+    std::vector<float> first;
+    for (const std::uint64_t schedule : schedules()) {
+      ::simt::set_seed(schedule);
+      const std::vector<float> got = f(simt);
+      if (schedule == schedules().front()) first = got;
+      EXPECT_TRUE(same_bits(got, first)) << "schedule " << schedule;
+    }
+    expect_close(first, f(*cpu), tolerance, scale);
+  }
+};
+
+inline void append(std::vector<float>& to, const std::vector<float>& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
+
+struct MatrixShape {
+  std::size_t rows, columns;
+};
+
 }  // namespace gradflow::kernels::cuda

@@ -5,25 +5,7 @@
 namespace gradflow::kernels::cuda {
 namespace {
 
-class Images : public KernelTest {
- protected:
-  // f(backend) gives a vector; the same bits under every schedule, and close to the host's.
-  template <class F>
-  void compare(double tolerance, double scale, const F& f) {
-    std::vector<float> first;
-    for (const std::uint64_t schedule : schedules()) {
-      ::simt::set_seed(schedule);
-      const std::vector<float> got = f(simt);
-      if (schedule == schedules().front()) first = got;
-      EXPECT_TRUE(same_bits(got, first)) << "schedule " << schedule;
-    }
-    expect_close(first, f(*cpu), tolerance, scale);
-  }
-};
-
-void append(std::vector<float>& to, const std::vector<float>& more) {
-  to.insert(to.end(), more.begin(), more.end());
-}
+class Images : public VectorTest {};
 
 // Odd extents, overlapping windows, padding, a window as large as the image, one channel and more than a
 // warp.
@@ -81,15 +63,11 @@ TEST_F(Images, Shortcut) {
   }
 }
 
-struct Shape {
-  std::size_t rows, channels;
-};
-
 // Batch norm, addition and ReLU in one pass, and back. Rounding may put an output on the other side of 0, so
 // the skip keeps the sums away from it.
 TEST_F(Images, BatchNormWithWhatFollows) {
   for (const auto [rows, channels] :
-       {Shape{3, 4}, Shape{50, 32}, Shape{700, 8}, Shape{33, 68}, Shape{40, 5}}) {
+       {MatrixShape{3, 4}, MatrixShape{50, 32}, MatrixShape{700, 8}, MatrixShape{33, 68}, MatrixShape{40, 5}}) {
     for (const std::size_t offset : {0u, 1u}) {  // 16-byte packs, or single channels
       SIMT_CASE(rows << "x" << channels << " offset=" << offset);
       const std::size_t n = rows * channels;

@@ -4,39 +4,19 @@
 namespace gradflow::kernels::cuda {
 namespace {
 
-struct Shape {
-  std::size_t rows, columns;
-};
-constexpr Shape kShapes[] = {{1, 1},   {2, 3},   {3, 33},   {33, 10}, {128, 40},
+constexpr MatrixShape kShapes[] = {{1, 1},   {2, 3},   {3, 33},   {33, 10}, {128, 40},
                              {700, 5}, {5, 300}, {2050, 1}, {64, 64}};
-
-// f(backend) gives a vector; the same bits under every schedule, and close to the host's.
-template <class F>
-void compare(SimtBackend& simt, Backend& cpu, double tolerance, double scale, const F& f) {
-  std::vector<float> first;
-  for (const std::uint64_t schedule : schedules()) {
-    ::simt::set_seed(schedule);
-    const std::vector<float> got = f(simt);
-    if (schedule == schedules().front()) first = got;
-    EXPECT_TRUE(same_bits(got, first)) << "schedule " << schedule;
-  }
-  expect_close(first, f(cpu), tolerance, scale);
-}
-
-void append(std::vector<float>& to, const std::vector<float>& more) {
-  to.insert(to.end(), more.begin(), more.end());
-}
 
 // One rounding to f32 of a sum formed in f64.
 constexpr double kOneRounding = 1.2e-7;
 
-class Matrix : public KernelTest {};
+class Matrix : public VectorTest {};
 
 TEST_F(Matrix, ColumnSum) {
   for (const auto [rows, columns] : kShapes) {
     for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
       SIMT_CASE(rows << "x" << columns << " mode " << static_cast<int>(mode));
-      compare(simt, *cpu, kOneRounding, 1e-3, [&](Backend& backend) {
+      compare(kOneRounding, 1e-3, [&](Backend& backend) {
         const Array<float> x(backend, numbers(rows * columns, 1), 1), y(backend, numbers(columns, 2), 1);
         backend.column_sum({.rows = rows, .columns = columns, .x = x.data(), .y = y.data(), .mode = mode});
         return y.read();
@@ -94,7 +74,7 @@ TEST_F(Matrix, BatchNormForward) {
         for (const float center : {0.0f, 100.0f}) {
           SIMT_CASE(rows << "x" << channels << " training=" << training << " affine=" << affine
                          << " center=" << center);
-          compare(simt, *cpu, kBatchNormTolerance, 1.0, [&](Backend& backend) {
+          compare(kBatchNormTolerance, 1.0, [&](Backend& backend) {
             std::vector<float> values = numbers(rows * channels, 5);
             for (float& v : values) v += center;
             // Aligned for every other shape: with channels in fours, that is the path in packs.
@@ -153,7 +133,7 @@ TEST_F(Matrix, BatchNormBackward) {
                        << static_cast<int>(parameters));
         const bool in_place = mode == GradMode::overwrite && parameters == GradMode::none;
         // Sums of `rows` terms of size one; the sums' own error is f64's, one rounding each follows.
-        compare(simt, *cpu, 16 * 6e-8, 4.0 * static_cast<double>(rows), [&](Backend& backend) {
+        compare(16 * 6e-8, 4.0 * static_cast<double>(rows), [&](Backend& backend) {
           const Array<float> x(backend, numbers(rows * channels, 9)),
               dy(backend, numbers(rows * channels, 10));
           const Array<float> mean(backend, numbers(channels, 11)), scale(backend, numbers(channels, 12));
@@ -183,7 +163,7 @@ TEST_F(Matrix, BatchNormBackward) {
 
 TEST_F(Matrix, SoftmaxCrossEntropy) {
   for (const auto [rows, classes] :
-       {Shape{1, 1}, Shape{1, 2}, Shape{3, 10}, Shape{40, 33}, Shape{300, 10}, Shape{9, 1000}}) {
+       {MatrixShape{1, 1}, MatrixShape{1, 2}, MatrixShape{3, 10}, MatrixShape{40, 33}, MatrixShape{300, 10}, MatrixShape{9, 1000}}) {
     for (const bool in_place : {false, true}) {
       for (const int kind : {0, 1, 2}) {  // ordinary, tied and large, with NaN and infinities
         SIMT_CASE(rows << "x" << classes << " kind " << kind);
@@ -195,7 +175,7 @@ TEST_F(Matrix, SoftmaxCrossEntropy) {
         for (std::size_t r = 0; r < rows; ++r) labels[r] = static_cast<std::int32_t>(r * 7 % classes);
         std::vector<LossResult> results;
         // exp of two libraries and a division, on probabilities below one over `rows`.
-        compare(simt, *cpu, 8 * 1.2e-7, 1.0 / static_cast<double>(rows), [&](Backend& backend) {
+        compare(8 * 1.2e-7, 1.0 / static_cast<double>(rows), [&](Backend& backend) {
           LossResult result{.loss_sum = 1, .rows = 2, .correct = 3};
           const Array<float> x(backend, logits, 1), d(backend, logits.size());
           const Array<std::int32_t> l(backend, labels);
@@ -236,7 +216,7 @@ TEST_F(Matrix, SoftmaxInEvaluationAndWithABadLabel) {
 }
 
 TEST_F(Matrix, GatherBatch) {
-  for (const auto [batch, features] : {Shape{1, 1}, Shape{5, 784}, Shape{33, 7}, Shape{300, 3}}) {
+  for (const auto [batch, features] : {MatrixShape{1, 1}, MatrixShape{5, 784}, MatrixShape{33, 7}, MatrixShape{300, 3}}) {
     SIMT_CASE(batch << "x" << features);
     const std::size_t images = 50;
     std::vector<std::uint8_t> pixels(images * features), labels(images);
@@ -245,7 +225,7 @@ TEST_F(Matrix, GatherBatch) {
     std::vector<std::int32_t> indices(batch);
     for (std::size_t i = 0; i < batch; ++i) indices[i] = static_cast<std::int32_t>(i * 13 % images);
     std::vector<std::int32_t> got_labels, want_labels;
-    compare(simt, *cpu, kOneRounding, 1e-6, [&](Backend& backend) {
+    compare(kOneRounding, 1e-6, [&](Backend& backend) {
       const Array<std::uint8_t> p(backend, pixels), l(backend, labels);
       const Array<std::int32_t> at(backend, indices), y(backend, batch);
       const Array<float> x(backend, batch * features);

@@ -20,12 +20,12 @@ struct Tensor {
   Stats w_stats, dw_stats, update_stats;
 };
 
-struct Outcome {
+struct Updated {
   std::vector<std::vector<float>> values;  // w, m, v of each tensor
   std::vector<Stats> stats;
 };
 
-Outcome run(Backend& backend, OptimizerKind kind, bool moments, bool stats, int steps) {
+Updated run(Backend& backend, OptimizerKind kind, bool moments, bool stats, int steps) {
   std::vector<std::unique_ptr<Tensor>> tensors;
   std::vector<UpdateSlice> slices;
   for (const std::size_t n : kTensors) {
@@ -53,7 +53,7 @@ Outcome run(Backend& backend, OptimizerKind kind, bool moments, bool stats, int 
     scalars.bias_correction2 = 1 - std::pow(0.999f, static_cast<float>(step));
     update->run();
   }
-  Outcome result;
+  Updated result;
   for (const auto& t : tensors) {
     result.values.push_back(t->w.read());
     result.values.push_back(t->m.read());
@@ -66,10 +66,10 @@ Outcome run(Backend& backend, OptimizerKind kind, bool moments, bool stats, int 
 class Optimizer : public KernelTest {
  protected:
   void compare(OptimizerKind kind, bool moments) {
-    Outcome first;
+    Updated first;
     for (const std::uint64_t schedule : schedules()) {
       ::simt::set_seed(schedule);
-      const Outcome got = run(simt, kind, moments, true, 3);
+      const Updated got = run(simt, kind, moments, true, 3);
       if (schedule == schedules().front()) first = got;
       for (std::size_t i = 0; i < got.values.size(); ++i)
         EXPECT_TRUE(same_bits(got.values[i], first.values[i]));
@@ -77,8 +77,8 @@ class Optimizer : public KernelTest {
         EXPECT_EQ(std::memcmp(&got.stats[i], &first.stats[i], sizeof(Stats)), 0) << "schedule " << schedule;
       }
     }
-    const Outcome plain = run(simt, kind, moments, false, 3);
-    const Outcome want = run(*cpu, kind, moments, true, 3);
+    const Updated plain = run(simt, kind, moments, false, 3);
+    const Updated want = run(*cpu, kind, moments, true, 3);
     for (std::size_t i = 0; i < first.values.size(); ++i) {
       EXPECT_TRUE(same_bits(first.values[i], plain.values[i])) << "statistics changed a bit of part " << i;
       // Three steps of some five roundings each, at values of size one.
