@@ -46,14 +46,14 @@ std::vector<double> logs(const NetworkResult& network, int step, const Quantity&
   return y;
 }
 
-struct Range {
+struct LogRange {
   double low = kMissing, high = kMissing;
   bool empty() const { return !(high >= low); }
 };
 
 // Over both networks and all steps, so that the two panels of a row can be compared.
-Range range_of(const PairResult& pair, const std::vector<int>& steps, const Quantity& q) {
-  Range r;
+LogRange range_of(const PairResult& pair, const std::vector<int>& steps, const Quantity& q) {
+  LogRange r;
   for (const NetworkResult& n : pair.networks)
     for (const int step : steps)
       for (const double y : logs(n, step, q)) r.low = std::fmin(r.low, y), r.high = std::fmax(r.high, y);
@@ -62,7 +62,7 @@ Range range_of(const PairResult& pair, const std::vector<int>& steps, const Quan
 }
 
 void draw_panel(SvgWriter& svg, const NetworkResult& network, const std::vector<int>& steps,
-                const Quantity& q, const Range& range, const Area& a) {
+                const Quantity& q, const LogRange& range, const Area& a) {
   const double last = std::max(2, network.depth - 1);
   const auto x = [&](double layer) { return a.left + (a.right - a.left) * (layer - 1) / (last - 1); };
   const auto y = [&](double log) {
@@ -111,7 +111,7 @@ std::optional<Figure> pair_figure(const StudyResult& study) {
   draw_key(svg, steps, {20, 82});
   bool any = false;
   for (std::size_t row = 0; row < kQuantities.size(); ++row) {
-    const Range range = range_of(pair, steps, kQuantities[row]);
+    const LogRange range = range_of(pair, steps, kQuantities[row]);
     if (range.empty()) continue;
     any = true;
     for (std::size_t column = 0; column < pair.networks.size(); ++column) {

@@ -1,9 +1,9 @@
 #include "apps/study/layer_probes.h"
-#include "gradflow/engine/index.h"
 
 #include <algorithm>
 #include <cmath>
 
+#include "gradflow/engine/index.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow::app {

@@ -9,7 +9,7 @@
 namespace gradflow::app {
 namespace {
 
-constexpr int kDepth = 56;
+constexpr int kPairDepth = 56;
 
 // Growth of the gradient a layer, the length of the first weight relative to the start, and of the batch's
 // loss.
@@ -21,12 +21,12 @@ struct Told {
 // Early weights are long and their gradients small; both fade over the first half of the network.
 Moment make_moment(const Told& told, bool residual) {
   Moment moment{.step = told.step, .loss = told.loss};
-  for (int l = 1; l <= kDepth; ++l) {
+  for (int l = 1; l <= kPairDepth; ++l) {
     LayerRow row;
     row.layer = l;
-    row.name = l == 1 ? "conv1" : l == kDepth ? "fc" : fmt::format("layer1.{}.conv{}", l / 2 - 1, l % 2 + 1);
+    row.name = l == 1 ? "conv1" : l == kPairDepth ? "fc" : fmt::format("layer1.{}.conv{}", l / 2 - 1, l % 2 + 1);
     const double early = std::max(0.0, 1 - (l - 1) / 27.0);
-    row.gradient_norm = 0.05 * std::pow(told.growth, kDepth - 1 - l);
+    row.gradient_norm = 0.05 * std::pow(told.growth, kPairDepth - 1 - l);
     row.weight_norm = 5.65 * std::pow(told.length, early);
     row.weight_gradient_norm = row.gradient_norm / std::pow(told.length, early);
     row.update_ratio = 1e-4 + 0.1 * row.weight_gradient_norm / row.weight_norm;
@@ -34,10 +34,10 @@ Moment make_moment(const Told& told, bool residual) {
     row.activation_mean = 0.4;
     row.activation_std = 0.58;
     row.gradient_zeros = row.gradient_denormals = 0;
-    if (l < kDepth) row.effective_rate = 0.1 / (row.weight_norm * row.weight_norm);
+    if (l < kPairDepth) row.effective_rate = 0.1 / (row.weight_norm * row.weight_norm);
     row.first_exponent = -12;
     row.exponent_shares = {0.25, 0.5, 0.25};
-    if (residual && l < kDepth && l % 2 == 0) row.gradient_norm *= 0.8;  // inside a block
+    if (residual && l < kPairDepth && l % 2 == 0) row.gradient_norm *= 0.8;  // inside a block
     moment.layers.push_back(row);
   }
   return moment;
@@ -52,7 +52,7 @@ NetworkResult make_network(bool residual, std::initializer_list<Told> story, dou
   n.activation = "relu";
   n.init = "he";
   n.norm = "bn";
-  n.depth = kDepth;
+  n.depth = kPairDepth;
   n.width = 16;
   n.parameters = 853018;
   for (const Told& told : story) {

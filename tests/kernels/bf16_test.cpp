@@ -92,7 +92,6 @@ TEST_P(Bf16Test, PointwiseBackward) {
 
 TEST_P(Bf16Test, Residual) {
   Random random(83);
-  constexpr GradMode kModes[] = {GradMode::none, GradMode::overwrite, GradMode::accumulate};
   DeviceArray<Gates> gates(device(), {Gates{0.5f, -2, 0.75f, 3}});
   for (const std::size_t n : kSizes)
     for (const std::size_t offset : kOffsets) {

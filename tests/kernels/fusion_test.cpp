@@ -126,7 +126,6 @@ TEST_P(Fusion, BiasAndActivation) {
 
 TEST_P(Fusion, ResidualAdditionAndActivation) {
   Random random(92);
-  constexpr GradMode kModes[] = {GradMode::none, GradMode::overwrite, GradMode::accumulate};
   DeviceArray<Gates> gates(device(), {Gates{0.5f, -2, 0.75f, 3}});
   for_each_storage([&]<class S>() {
     using T = typename Stored<S>::Wide;

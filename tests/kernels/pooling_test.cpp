@@ -63,8 +63,6 @@ void for_each_pair(const PoolWindow& w, const F& f) {
         }
 }
 
-constexpr GradMode kModes[] = {GradMode::none, GradMode::overwrite, GradMode::accumulate};
-
 class Pooling : public BackendTest {};
 
 TEST_P(Pooling, Max) {

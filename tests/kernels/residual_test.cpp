@@ -52,7 +52,6 @@ TEST_P(Residual, AZeroBranchIsTheIdentity) {
 
 TEST_P(Residual, BackwardSplitsTheGradient) {
   Random random(23);
-  constexpr GradMode kModes[] = {GradMode::none, GradMode::overwrite, GradMode::accumulate};
   const Gates gates{9, 9, 0.5f, -3};
   for_each_real([&]<class T>() {
     for (const std::size_t n : kSizes)

@@ -166,6 +166,8 @@ class Random {
   std::uniform_real_distribution<double> unit_;
 };
 
+inline constexpr GradMode kModes[] = {GradMode::none, GradMode::overwrite, GradMode::accumulate};
+
 // Same bits; all NaN count as the same.
 template <class T>
 bool same(T a, T b) {
