@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr std::uint32_t kImagesMagic = 0x803;  // unsigned bytes, three dimensions
 constexpr std::uint32_t kLabelsMagic = 0x801;  // unsigned bytes, one dimension
-constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 36;
+constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 36;
 
 // Reads a plain or a compressed file alike; says what is wrong with it.
 class IdxFile {
@@ -122,7 +122,7 @@ IdxImages read_idx_images(const fs::path& path) {
   const auto [count, height, width] = file.header<3>(kImagesMagic, "images");
   // Each size is below 2^32, so the product of two cannot overflow 64 bits.
   const std::uint64_t image = std::uint64_t{height} * width;
-  if (image != 0 && count > kMaxBytes / image)
+  if (image != 0 && count > kMaxFileBytes / image)
     file.fail(fmt::format("absurd sizes {} x {} x {}: more than 64 GiB", count, height, width));
   if (count == 0 || image == 0)
     file.fail(fmt::format("no images in it ({} x {} x {})", count, height, width));

@@ -29,11 +29,11 @@ using test::TempDir;
 using test::user_error;
 
 // A layer with two parameters and a state; nothing here ever runs it.
-struct Stub final : Layer {
+struct ParametersOnly final : Layer {
   std::int64_t out;
   bool state;
-  explicit Stub(std::int64_t width, bool with_state = true) : out(width), state(with_state) {}
-  std::string_view type() const noexcept override { return "stub"; }
+  explicit ParametersOnly(std::int64_t width, bool with_state = true) : out(width), state(with_state) {}
+  std::string_view type() const noexcept override { return "parameters_only"; }
   Inference infer(std::span<const TensorSpec> x) const override {
     Inference r;
     r.outputs = {{{x[0].shape[0], out}, x[0].dtype}};
@@ -50,7 +50,7 @@ Graph graph_of(std::vector<std::int64_t> widths, DType dtype = DType::f32, bool 
   Graph graph(dtype);
   ValueId x = graph.input("x", {{4, 7}, dtype});
   for (std::size_t i = 0; i < widths.size(); ++i)
-    x = graph.add<Stub>("block0" + std::to_string(i + 1), {x}, widths[i], state);
+    x = graph.add<ParametersOnly>("block0" + std::to_string(i + 1), {x}, widths[i], state);
   return graph;
 }
 

@@ -28,7 +28,7 @@ ConvolutionDesc square(std::int64_t b, std::int64_t h, std::int64_t w, std::int6
           .bias = bias};
 }
 
-std::vector<ConvolutionCase> cases() {
+std::vector<ConvolutionCase> convolution_cases() {
   std::vector<ConvolutionCase> all = {
       {"stem", square(2, 9, 8, 3, 16, 3, 1, 1)},
       {"same", square(3, 8, 8, 16, 16, 3, 1, 1)},
@@ -86,7 +86,7 @@ class ConvolutionOnBackends : public BackendTest {};
 TEST_P(ConvolutionOnBackends, AgreesWithTheDefinition) {
   Random random(91);
   for_each_real([&]<class T>() {
-    for (const ConvolutionCase& c : cases()) {
+    for (const ConvolutionCase& c : convolution_cases()) {
       ConvolutionDesc d = c.d;
       d.dtype = dtype_of<T>();
       SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(d.dtype)));

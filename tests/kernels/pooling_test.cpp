@@ -23,7 +23,7 @@ PoolWindow window(std::int64_t b, std::int64_t h, std::int64_t width, std::int64
           .pad_w = p};
 }
 
-std::vector<PoolingCase> cases() {
+std::vector<PoolingCase> pooling_cases() {
   std::vector<PoolingCase> all = {
       {"two", window(2, 6, 8, 5, 2, 2, 0)},          {"imagenet", window(2, 9, 7, 16, 3, 2, 1)},
       {"overlapping", window(1, 5, 6, 3, 3, 1, 1)},  {"last_column_unread", window(2, 5, 7, 1, 2, 2, 0)},
@@ -68,7 +68,7 @@ class Pooling : public BackendTest {};
 TEST_P(Pooling, Max) {
   Random random(71);
   for_each_real([&]<class T>() {
-    for (const PoolingCase& c : cases()) {
+    for (const PoolingCase& c : pooling_cases()) {
       SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(dtype_of<T>())));
       std::vector<T> x = random.normals<T>(inputs(c.w));
       for (std::size_t i = 0; i < x.size(); ++i) {
@@ -114,7 +114,7 @@ TEST_P(Pooling, Max) {
 TEST_P(Pooling, Average) {
   Random random(72);
   for_each_real([&]<class T>() {
-    for (const PoolingCase& c : cases()) {
+    for (const PoolingCase& c : pooling_cases()) {
       SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(dtype_of<T>())));
       const std::vector<T> x = random.normals<T>(inputs(c.w)), dy = random.normals<T>(outputs(c.w)),
                            old = random.normals<T>(x.size());
