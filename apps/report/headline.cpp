@@ -96,6 +96,14 @@ Headline headline(const StudyResult& study) {
     text.claim = "No network was measured.";
     return text;
   }
+  if (plain.size() + residual.size() == 1) {  // one run, not a comparison
+    const NetworkResult& only = plain.empty() ? *residual.front() : *plain.front();
+    const bool from_start = !only.moments.empty() && only.moments.front().step == 0;
+    text.claim = from_start ? fmt::format("At initialization: {} – {}.", only.at_init.headline, only.at_init.evidence)
+                            : "The initialization was not measured.";
+    text.detail = fmt::format("At the end: {} – {}.", only.trained.headline, only.trained.evidence);
+    return text;
+  }
   text.claim = "At initialization, ";
   if (!plain.empty()) text.claim += fates(plain, "without skips the gradient", " networks");
   if (!plain.empty() && !residual.empty()) text.claim += "; ";

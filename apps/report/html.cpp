@@ -150,7 +150,7 @@ std::string kicker(const StudyResult& study) {
     depth = std::max(depth, network.depth);
     ++networks;
   }
-  return fmt::format("{} networks of {} layers · {} · seed {} · {}", networks, depth,
+  return fmt::format("{} network{} of {} layers · {} · seed {} · {}", networks, networks == 1 ? "" : "s", depth,
                      study.data.substr(0, study.data.find(':')), study.seed, study.date_utc.substr(0, 10));
 }
 

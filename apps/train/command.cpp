@@ -35,7 +35,9 @@ Recipe he2015: sgd, --lr 0.1 --momentum 0.9 --weight-decay 1e-4 --batch 128 --st
   --schedule step:at=32000/48000,factor=0.1 (with warmup=400,warmup_from=0.1 from depth 110 on)
 
 In DIR: log.jsonl, one JSON object a line; last.safetensors and best.safetensors, which PyTorch and NumPy read;
-summary.json. Whatever stops a run (Ctrl-C, kill -9, a power cut), --resume goes on from the last checkpoint and
+summary.json; and report/, the gradient by layer over the steps that were measured, as `gradflow demo` shows it (a report is
+also written when a run is stopped or diverges). Steps that are not measured run without probes; if a loss is not finite, the
+steps since the last look are repeated with all of them, to name the layer and the tensor where it began. Whatever stops a run (Ctrl-C, kill -9, a power cut), --resume goes on from the last checkpoint and
 ends with the same bits as a run that was not stopped.
 
 Exit codes: 0 done, 1 the loss became NaN or infinite, 2 something asked for cannot be had, 130 and 143 stopped by
@@ -77,8 +79,9 @@ void add_train(CLI::App& app, std::function<int()>& run) {
       ->type_name("N");
   c->add_option("--checkpoint-every", o->checkpoint_every, "steps between checkpoints [an epoch]")
       ->type_name("N");
-  c->add_option("--probe-every", o->probe_every, "steps between lines with the norms of every layer [never]")
+  c->add_option("--probe-every", o->probe_every, "steps between measurements of every layer, besides the first one; 0: none [100]")
       ->type_name("N");
+  c->add_flag("--tensorboard", o->tensorboard, "an event file for TensorBoard, too, in DIR/tensorboard");
   c->add_flag("--quiet", o->quiet, "print errors only");
   c->footer(fmt::format("Models:\n{}{}", model_help(), kNotes));
   c->callback([&run, o] {

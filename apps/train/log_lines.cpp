@@ -1,11 +1,14 @@
 #include "apps/train/log_lines.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "apps/study/layer_probes.h"
 #include "gradflow/engine/version.h"
 
 namespace gradflow::app {
@@ -50,14 +53,20 @@ JsonLine held_out_line(const Session& s, std::int64_t step, const Evaluation& e,
       .add("best", best);
 }
 
-JsonLine layers_line(Session& s, std::int64_t step) {
-  const auto& requests = s.executor->options().probes;
-  const std::vector<ProbeReading> readings = s.executor->read_probes();
+std::vector<LayerRow> rows_of(const Model& model, const std::vector<ProbeReading>& readings) {
+  LayerProbes probes(model, true);
+  probes.add(readings);
+  return probes.rows();
+}
+
+JsonLine layers_line(Session& s, std::int64_t step, const std::vector<ProbeReading>& readings) {
+  const auto& requests = s.probed().options().probes;
+  const std::vector<LayerRow> rows = rows_of(s.model, readings);
   std::map<std::pair<ProbeTarget, int>, double> norms;
   for (std::size_t i = 0; i < requests.size(); ++i)
     norms[{requests[i].target, requests[i].id}] = readings[i].stats.norm();
 
-  nlohmann::json names = nlohmann::json::array();
+  nlohmann::json names = nlohmann::json::array(), first = nlohmann::json::array(), shares = nlohmann::json::array();
   std::vector<double> values, gradients, weights, weight_gradients, updates;
   for (const WeightLayer& layer : s.model.layers) {
     names.push_back(layer.name);
@@ -68,15 +77,22 @@ JsonLine layers_line(Session& s, std::int64_t step) {
     updates.push_back(norms.at({ProbeTarget::update, layer.weight}));
   }
   const auto list = [](const std::vector<double>& v) { return std::span<const double>(v); };
-  return JsonLine()
-      .add("event", "layers")
-      .add("step", step)
-      .add_json("layer", names.dump())
-      .add("value", list(values))
-      .add("gradient", list(gradients))
-      .add("weight", list(weights))
-      .add("weight_gradient", list(weight_gradients))
-      .add("update", list(updates));
+  JsonLine line;
+  line.add("event", "layers").add("step", step).add_json("layer", names.dump());
+  line.add("value", list(values)).add("gradient", list(gradients)).add("weight", list(weights));
+  line.add("weight_gradient", list(weight_gradients)).add("update", list(updates));
+  for (const auto& [name, column] : kMoreColumns) {
+    std::vector<double> numbers;
+    for (const LayerRow& row : rows) numbers.push_back(row.*column);
+    if (std::ranges::any_of(numbers, [](double x) { return std::isfinite(x); })) line.add(name, list(numbers));
+  }
+  for (const LayerRow& row : rows) {
+    first.push_back(row.first_exponent);
+    nlohmann::json bins = nlohmann::json::array();
+    for (const double share : row.exponent_shares) bins.push_back(std::llround(share * 1e6));
+    shares.push_back(std::move(bins));
+  }
+  return line.add_json("exponents", nlohmann::json{{"first", first}, {"shares_ppm", shares}}.dump());
 }
 
 JsonLine nonfinite_line(std::int64_t step, std::int64_t first_step, const std::optional<NonFinite>& where) {

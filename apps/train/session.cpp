@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <limits>
 
+#include "apps/study/layer_probes.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/spec_text.h"
@@ -14,10 +16,6 @@ namespace gradflow::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Steps whose statistics are kept, to find where a divergence began: one step's update can spoil the next
-// step's loss, and a slow overflow shows a little earlier.
-constexpr int kHistory = 4;
 
 // Two data sets with the same text are the same if these agree: mean and deviation are exact sums over
 // every pixel.
@@ -95,9 +93,7 @@ void build_network(Session& s) {
   s.model = build_model(s.settings.model, shape_of(s.data, s.settings.batch));
   s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
   s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
-  s.executor = std::make_unique<Executor>(
-      s.model.graph, *s.parameters, s.optimizer.get(),
-      ExecutorOptions{.probes = all_scalar_probes(s.model.graph, true, true), .history = kHistory});
+  s.executor = std::make_unique<Executor>(s.model.graph, *s.parameters, s.optimizer.get());
   s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train, s.settings.augmentation);
   s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test, s.settings.augmentation);
   s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed);
@@ -118,11 +114,38 @@ void restore(Session& s, const Checkpoint& checkpoint) {
 
 }  // namespace
 
-void Session::load_batch(std::int64_t step) {
+void Session::load_batch(std::int64_t step, const Executor& into) {
   indices_.resize(static_cast<std::size_t>(settings.batch));
   order->batch_indices(static_cast<std::uint64_t>(step), indices_);
-  feed->load_augmented(indices_, executor->input("x"), executor->input("labels"), settings.seed,
+  feed->load_augmented(indices_, into.input("x"), into.input("labels"), settings.seed,
                        static_cast<std::uint64_t>(step));
+}
+
+Executor& Session::probed() {
+  if (!probed_)
+    probed_ = std::make_unique<Executor>(model.graph, *parameters, optimizer.get(),
+                                         ExecutorOptions{.probes = LayerProbes(model, true).requests()});
+  return *probed_;
+}
+
+Session::Discovery Session::find_first_nonfinite(const Snapshot& snapshot, std::int64_t from, std::int64_t to) {
+  executor.reset();  // their memory is wanted now
+  probed_.reset();
+  snapshot.restore(*parameters, optimizer.get());
+  Executor watched(model.graph, *parameters, optimizer.get(),
+                   ExecutorOptions{.probes = all_scalar_probes(model.graph, true, true)});
+  watched.set_probing(Probing::scalars);
+  Discovery d;
+  for (d.step = from + 1; d.step <= to; ++d.step) {
+    load_batch(d.step - 1, watched);
+    optimizer->set_step(d.step, learning_rate(d.step - 1));
+    watched.step();
+    d.loss_too = !std::isfinite(watched.take_loss().loss_sum);
+    d.tensor = first_nonfinite(model.graph, watched.options().probes, watched.read_history());
+    if (d.tensor || d.loss_too) return d;
+  }
+  d.step = to;
+  return d;
 }
 
 double Session::learning_rate(std::int64_t step) const {
@@ -156,6 +179,8 @@ Session open_session(const TrainOptions& o) {
   s.out = o.out;
   s.device_name = o.device;
   s.resumed = o.resume;
+  s.tensorboard = o.tensorboard;
+  if (o.tensorboard && o.out.empty()) throw UserError("--tensorboard needs --out, the folder of the run");
   std::optional<Checkpoint> checkpoint;
   if (o.resume) checkpoint.emplace(open_checkpoint(o));
   s.settings = checkpoint ? resumed_settings(o, *checkpoint) : fresh_settings(o);

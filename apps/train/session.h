@@ -8,6 +8,7 @@
 #include <string>
 
 #include "apps/common/evaluator.h"
+#include "apps/common/nonfinite.h"
 #include "apps/train/settings.h"
 #include "gradflow/engine/dataset.h"
 #include "gradflow/engine/executor.h"
@@ -25,6 +26,7 @@ struct Session {  // members in the order in which they depend on each other
   std::filesystem::path out;  // empty: nothing is written
   std::string device_name;    // as asked for: "auto", "cpu", ...
   bool resumed = false;
+  bool tensorboard = false;  // an event file is wanted
   std::int64_t first_step = 0;  // finished before this run
   std::int64_t total_steps = 0, steps_per_epoch = 0;
   std::optional<Best> best;
@@ -35,7 +37,7 @@ struct Session {  // members in the order in which they depend on each other
   Model model;
   std::unique_ptr<ParameterStore> parameters;
   std::unique_ptr<Optimizer> optimizer;
-  std::unique_ptr<Executor> executor;  // training, with every scalar probe and a short history
+  std::unique_ptr<Executor> executor;  // training, without probes: as fused as the network allows
   std::unique_ptr<Feed> feed, test_feed;
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<BatchOrder> order;
@@ -43,14 +45,29 @@ struct Session {  // members in the order in which they depend on each other
   std::filesystem::path last_checkpoint() const { return out / "last.safetensors"; }
   std::filesystem::path best_checkpoint() const { return out / "best.safetensors"; }
 
-  void load_batch(std::int64_t step);  // steps count from 0 here
+  // Training with the probes of a report; planned when it is first wanted, with memory of its own.
+  Executor& probed();
+
+  void load_batch(std::int64_t step, const Executor& into);  // steps count from 0 here
   double learning_rate(std::int64_t step) const;
 
   // Everything a later resume needs, as of `step` finished steps.
   void save(const std::filesystem::path& path, std::int64_t step) const;
 
+  // What the step after which a number was not finite looks like from close by: goes back to the snapshot that was
+  // taken when `from` steps were finished, and repeats the steps up to `to` with every scalar probe. The first step
+  // (from 1) and tensor that are not finite, or nothing if all are; `loss_too`: whether the loss was not finite again.
+  // Ends the session: the parameters are no longer worth anything.
+  struct Discovery {
+    std::int64_t step = 0;
+    std::optional<NonFinite> tensor;
+    bool loss_too = false;
+  };
+  Discovery find_first_nonfinite(const Snapshot& snapshot, std::int64_t from, std::int64_t to);
+
  private:
   std::vector<std::int32_t> indices_;
+  std::unique_ptr<Executor> probed_;
 };
 
 // UserError for anything that does not fit; the output folder is touched last, when all else is right.

@@ -21,9 +21,9 @@ constexpr std::int64_t kMaxCount = std::int64_t{1}
 bool adaptive(OptimizerKind kind) { return kind == OptimizerKind::adam || kind == OptimizerKind::adamw; }
 
 void require_count(const std::optional<std::int64_t>& value, const char* option,
-                   std::int64_t max = kMaxCount) {
-  if (value && (*value < 1 || *value > max))
-    throw UserError(fmt::format("{} {}: it must be a whole number from 1 to {}", option, *value, max));
+                   std::int64_t max = kMaxCount, std::int64_t min = 1) {
+  if (value && (*value < min || *value > max))
+    throw UserError(fmt::format("{} {}: it must be a whole number from {} to {}", option, *value, min, max));
 }
 
 void check_numbers(const TrainOptions& o) {
@@ -33,7 +33,7 @@ void check_numbers(const TrainOptions& o) {
   require_count(o.batch, "--batch", std::int64_t{1} << 30);
   require_count(o.eval_every, "--eval-every");
   require_count(o.checkpoint_every, "--checkpoint-every");
-  require_count(o.probe_every, "--probe-every");
+  require_count(o.probe_every, "--probe-every", kMaxCount, 0);
 }
 
 std::int64_t stored_count(const Checkpoint& checkpoint, const char* key) {
@@ -119,7 +119,7 @@ TrainSettings fresh_settings(const TrainOptions& options) {
   s.steps = o.steps.value_or(0);
   s.eval_every = o.eval_every.value_or(0);
   s.checkpoint_every = o.checkpoint_every.value_or(0);
-  s.probe_every = o.probe_every.value_or(0);
+  s.probe_every = o.probe_every.value_or(kProbeEvery);
   return s;
 }
 

@@ -26,9 +26,12 @@ struct TrainOptions {
   std::string device = "auto";
   std::string out;  // empty: nothing is written
   bool resume = false;
+  bool tensorboard = false;
   bool quiet = false;
   Terminal terminal;
 };
+
+inline constexpr std::int64_t kProbeEvery = 100;
 
 // Everything that decides a run, complete and consistent.
 struct TrainSettings {
@@ -42,7 +45,7 @@ struct TrainSettings {
   // Exactly one of the two is above 0; the number of steps follows from the size of the data set.
   std::int64_t epochs = 0, steps = 0;
   std::int64_t eval_every = 0, checkpoint_every = 0;  // 0: once an epoch
-  std::int64_t probe_every = 0;                       // 0: never
+  std::int64_t probe_every = kProbeEvery;             // and the first step; 0: never
 };
 
 // "sgd", "nesterov:momentum=0.9", "adamw:beta2=0.95,weight_decay=0.01", with the rate and the two options

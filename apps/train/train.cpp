@@ -8,11 +8,14 @@
 #include <streambuf>
 
 #include "apps/common/text_table.h"
+#include "apps/report/write.h"
 #include "apps/terminal/progress.h"
 #include "apps/train/log_lines.h"
 #include "apps/common/nonfinite.h"
+#include "apps/train/report.h"
 #include "apps/train/session.h"
 #include "apps/train/summary.h"
+#include "apps/train/tensorboard.h"
 #include "gradflow/engine/interrupt.h"
 #include "gradflow/engine/text.h"
 
@@ -51,7 +54,15 @@ class Trainer {
     outcome.samples_per_second = samples_per_second();
     outcome.train_loss = last_loss_;
     outcome.held_out = last_evaluation_;
-    if (!s_.out.empty()) write_summary(s_.out / "summary.json", s_, outcome);
+    if (!s_.out.empty()) {
+      write_summary(s_.out / "summary.json", s_, outcome);
+      log_.reset();
+      if (const StudyResult study = study_of_run(s_, outcome); !study.networks.empty()) {
+        write_report(study, s_.out / "report");
+        if (outcome.status != "interrupted")  // whose message ends with a command to copy
+          outcome.message += fmt::format("; the gradient by layer: {}", (s_.out / "report" / "report.html").string());
+      }
+    }
     return outcome;
   }
 
@@ -60,6 +71,7 @@ class Trainer {
   Style style_;
   Progress progress_;
   std::optional<JsonLinesLog> log_;
+  std::optional<TensorboardLog> tensorboard_;
   std::optional<double> last_loss_;
   std::optional<Evaluation> last_evaluation_;
   double shown_loss_ = 0, shown_accuracy_ = 0;  // means since the last evaluation
@@ -67,8 +79,23 @@ class Trainer {
   double train_seconds_ = 0;
   std::int64_t trained_steps_ = 0;
 
+  // Steps between copies of the parameters in memory, to which a run goes back to find where a NaN came from.
+  static constexpr std::int64_t kSnapshotEvery = 50;
+  Snapshot snapshot_;
+  std::int64_t snapshot_step_ = 0;
+
   static bool due(std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; }
   std::int64_t cadence(std::int64_t every) const { return every > 0 ? every : s_.steps_per_epoch; }
+
+  bool is_probed(std::int64_t step) const {
+    const std::int64_t every = s_.settings.probe_every;
+    return !s_.out.empty() && every > 0 && (step == 1 || step % every == 0);
+  }
+
+  void remember(std::int64_t step) {
+    snapshot_.take(*s_.parameters, s_.optimizer.get());
+    snapshot_step_ = step;
+  }
 
   double samples_per_second() const {
     return train_seconds_ > 0 ? static_cast<double>(trained_steps_ * s_.settings.batch) / train_seconds_ : 0;
@@ -99,6 +126,7 @@ class Trainer {
     else
       log_.emplace(path);
     if (!goes_on) log_->write(start_line(s_));
+    if (s_.tensorboard) tensorboard_.emplace(s_);
     if (!s_.resumed) s_.save(s_.last_checkpoint(), 0);
   }
 
@@ -108,12 +136,17 @@ class Trainer {
 
   Outcome loop() {
     std::int64_t saved = s_.resumed ? s_.first_step : 0;
+    remember(s_.first_step);
     for (std::int64_t step = s_.first_step + 1; step <= s_.total_steps; ++step) {
       const kernels::LossResult result = train(step);
       if (!std::isfinite(result.loss_sum)) return diverged(step, saved, "the loss is not finite");
       note(step, result);
       const bool last = step == s_.total_steps, stop = interrupted();
-      if (due(step, s_.settings.probe_every)) write(layers_line(s_, step));
+      if (is_probed(step)) {
+        const auto readings = s_.probed().read_probes();
+        write(layers_line(s_, step, readings));
+        if (tensorboard_) tensorboard_->layers(step, rows_of(s_.model, readings));
+      }
       const bool evaluates = last || due(step, cadence(s_.settings.eval_every));
       const bool saves = last || stop || due(step, cadence(s_.settings.checkpoint_every));
       if (evaluates || saves) {
@@ -127,16 +160,22 @@ class Trainer {
         saved = step;
       }
       if (stop && !last) return stopped(step);
+      if (step - snapshot_step_ >= kSnapshotEvery) {
+        if (const auto name = find_nonfinite(*s_.parameters, s_.optimizer.get()))
+          return diverged(step, saved, fmt::format("{} is not finite", quote(*name)));
+        remember(step);
+      }
     }
     return finished();
   }
 
   kernels::LossResult train(std::int64_t step) {
     const double start = now();
-    s_.load_batch(step - 1);
+    Executor& executor = is_probed(step) ? s_.probed() : *s_.executor;
+    s_.load_batch(step - 1, executor);
     s_.optimizer->set_step(step, s_.learning_rate(step - 1));
-    s_.executor->step();
-    const kernels::LossResult result = s_.executor->take_loss();
+    executor.step();
+    const kernels::LossResult result = executor.take_loss();
     train_seconds_ += now() - start;
     ++trained_steps_;
     return result;
@@ -144,6 +183,7 @@ class Trainer {
 
   void note(std::int64_t step, const kernels::LossResult& r) {
     write(step_line(s_, step, r));
+    if (tensorboard_) tensorboard_->step(step, r, s_.learning_rate(step - 1), samples_per_second());
     const double rows = static_cast<double>(r.rows);
     last_loss_ = r.loss_sum / rows;
     shown_loss_ += r.loss_sum / rows;
@@ -163,6 +203,7 @@ class Trainer {
                       (!s_.best || e.accuracy > s_.best->held_out.accuracy ||
                        (e.accuracy == s_.best->held_out.accuracy && e.loss < s_.best->held_out.loss));
     write(held_out_line(s_, step, e, best));
+    if (tensorboard_) tensorboard_->held_out(step, e);
     if (best) {
       s_.best = Best{step, e};
       if (!s_.out.empty()) s_.save(s_.best_checkpoint(), step);
@@ -202,15 +243,16 @@ class Trainer {
 
   // `saved`: the step of the checkpoint that stays.
   Outcome diverged(std::int64_t step, std::int64_t saved, const std::string& what) {
-    const auto history = s_.executor->read_history();
-    const auto where = first_nonfinite(s_.model.graph, s_.executor->options().probes, history);
-    const std::int64_t oldest = step - static_cast<std::int64_t>(history.size()) + 1;
-    const std::int64_t first = where ? oldest + static_cast<std::int64_t>(where->history_index) : step;
+    const auto [first, where, loss_too] = s_.find_first_nonfinite(snapshot_, snapshot_step_, step);
     write(nonfinite_line(step, first, where));
     std::string text = fmt::format("training stopped at step {}: {}; ", step, what);
-    text += where ? fmt::format("the first such tensor is the {} in layer {} at step {} ({} of {} values)",
-                                where->tensor, where->layer, first, where->count, where->of)
-                  : "every tensor was finite, the loss itself overflowed";
+    if (where)
+      text += fmt::format("the first such tensor is the {} in layer {} at step {} ({} of {} values)", where->tensor,
+                          where->layer, first, where->count, where->of);
+    else if (loss_too)
+      text += "every tensor was finite, the loss itself overflowed";
+    else
+      text += fmt::format("repeated with all probes from step {} on, every number was finite", snapshot_step_ + 1);
     if (!s_.out.empty())
       text += fmt::format("; the checkpoint of step {} is kept in {}", saved, s_.last_checkpoint().string());
     return {.status = "nonfinite", .message = text, .step = step};

@@ -247,4 +247,20 @@ void Checkpoint::restore(ParameterStore& store, Optimizer* optimizer) const {
       store.backend().copy_in(wanted[i].tensor.data, found[i]->data, found[i]->bytes());
 }
 
+void Snapshot::take(const ParameterStore& store, const Optimizer* optimizer) {
+  const std::vector<Named> all = all_tensors(store, optimizer);
+  tensors_.resize(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    tensors_[i].resize(all[i].tensor.bytes());
+    if (!tensors_[i].empty()) store.backend().copy_out(tensors_[i].data(), all[i].tensor.data, tensors_[i].size());
+  }
+}
+
+void Snapshot::restore(ParameterStore& store, Optimizer* optimizer) const {
+  const std::vector<Named> all = all_tensors(store, optimizer);
+  if (tensors_.empty() || tensors_.size() != all.size()) throw InternalError("a snapshot of other tensors, or of none");
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (!tensors_[i].empty()) store.backend().copy_in(all[i].tensor.data, tensors_[i].data(), tensors_[i].size());
+}
+
 }  // namespace gradflow

@@ -62,6 +62,7 @@ TEST(TrainFaults, EachOptionIsCheckedBeforeAnythingIsWritten) {
       {"probe -1", [](TrainOptions& o) { o.probe_every = -1; }, "--probe-every -1: it must be"},
       {"device name", [](TrainOptions& o) { o.device = "gpu"; }, "unknown device 'gpu'"},
       {"absent device", [](TrainOptions& o) { o.device = "cuda:4095"; }, "cuda"},
+      {"tensorboard without out", [](TrainOptions& o) { o.tensorboard = true, o.out = ""; }, "--tensorboard needs --out"},
       {"resume without out", [](TrainOptions& o) { o.resume = true, o.out = ""; }, "--resume needs --out"},
       {"nothing there", [](TrainOptions& o) { o.resume = true; }, "nothing to resume: there is no "},
   };

@@ -10,6 +10,8 @@
 
 #include "apps/common/evaluator.h"
 #include "apps/common/nonfinite.h"
+#include "apps/report/csv.h"
+#include "apps/report/json.h"
 #include "apps/train_files.h"
 #include "gradflow/engine/checkpoint.h"
 #include "gradflow/engine/device.h"
@@ -57,7 +59,7 @@ TEST(Train, LearnsAndSaysSo) {
   for (const auto& entry : std::filesystem::directory_iterator(dir / "run"))
     files.insert(entry.path().filename());
   EXPECT_EQ(files,
-            (std::set<std::string>{"best.safetensors", "last.safetensors", "log.jsonl", "summary.json"}));
+            (std::set<std::string>{"best.safetensors", "last.safetensors", "log.jsonl", "report", "summary.json"}));
 }
 
 // The whole held-out split, counted by an executor that takes it in one batch.
@@ -181,8 +183,11 @@ TEST(Train, AResumedRunRemembersItsBest) {
 
 TEST(Train, ProbesChangeNoBit) {
   const TempDir dir;
-  ASSERT_EQ(train(small_run(dir / "without", 12)).code, 0);
-  TrainOptions o = small_run(dir / "with", 12);
+  TrainOptions o = small_run(dir / "without", 12);
+  o.probe_every = 0;
+  ASSERT_EQ(train(o).code, 0);
+  EXPECT_FALSE(std::filesystem::exists(dir / "without" / "report"));
+  o = small_run(dir / "with", 12);
   o.probe_every = 1;
   ASSERT_EQ(train(o).code, 0);
   const SafetensorsFile without(dir / "without" / "last.safetensors"),
@@ -205,6 +210,65 @@ TEST(Train, ProbesChangeNoBit) {
     }
   }
   EXPECT_EQ(lines, 12);
+}
+
+// Steps without probes run fused (convolutions, batch norm, activation and addition), steps with probes apart.
+TEST(Train, FusedAndProbedStepsGiveTheSameBits) {
+  const TempDir dir;
+  std::string checkpoints[3];
+  for (const int every : {0, 1, 2}) {
+    TrainOptions o = small_run(dir / std::to_string(every), 5);
+    o.model = "resnet:depth=8";
+    o.data = "synthetic:n=64,test=16,height=8,width=8,channels=1";
+    o.batch = 16;
+    o.probe_every = every;
+    ASSERT_EQ(train(o).code, 0);
+    const SafetensorsFile file(dir / std::to_string(every) / "last.safetensors");
+    for (const StoredTensor& t : file.tensors())
+      checkpoints[every] += std::string(reinterpret_cast<const char*>(t.data), t.bytes());
+  }
+  EXPECT_TRUE(checkpoints[0] == checkpoints[1]);
+  EXPECT_TRUE(checkpoints[0] == checkpoints[2]);
+  EXPECT_GT(checkpoints[0].size(), 75000u * 8);  // parameters and moments
+}
+
+TEST(Train, EndsWithTheGradientByLayer) {
+  const TempDir dir;
+  TrainOptions o = small_run(dir / "run", 13);
+  o.probe_every = 4;
+  ASSERT_TRUE(has(train(o).out, "the gradient by layer: " + (dir / "run" / "report" / "report.html").string()));
+  const StudyResult study = parse_report(read_file(dir / "run" / "report" / "report.json"));
+  ASSERT_EQ(study.networks.size(), 1u);
+  const NetworkResult& n = study.networks[0];
+  EXPECT_EQ(n.model_spec, kModel);
+  EXPECT_TRUE(n.residual);
+  std::vector<int> steps;
+  for (const Moment& m : n.moments) steps.push_back(m.step);
+  EXPECT_EQ(steps, (std::vector<int>{0, 3, 7, 11}));  // measured in steps 1, 4, 8, 12
+  EXPECT_EQ(n.curve.front().step, 1);
+  EXPECT_EQ(n.curve.back().step, 13);
+  for (const auto& line : log_of(dir / "run")) {
+    if (line["event"] != "layers" || line["step"] != 8) continue;
+    const LayerRow& row = n.moments[2].layers[1];
+    EXPECT_NEAR(row.gradient_norm / line["gradient"][1].get<double>(), 1, 1e-5);
+    EXPECT_NEAR(row.update_ratio * line["weight"][1].get<double>() / line["update"][1].get<double>(), 1, 1e-5);
+    double all = row.gradient_zeros;
+    for (const double share : row.exponent_shares) all += share;
+    EXPECT_NEAR(all, 1, 1e-4);
+    EXPECT_TRUE(std::isfinite(row.skip_norm));
+  }
+  EXPECT_FALSE(std::isnan(n.moments[0].layers[2].predicted_norm));
+  EXPECT_EQ(n.final_accuracy, std::round(summary_of(dir / "run")["held_out"]["accuracy"].get<double>() * 1e6) / 1e6);
+
+  // A run that was stopped and resumed shows the same: but for when it ran and how long.
+  o.out = (dir / "cut").string();
+  o.steps = 8;
+  ASSERT_EQ(train(o).code, 0);
+  TrainOptions rest = resume(dir / "cut");
+  rest.steps = 13;
+  ASSERT_EQ(train(rest).code, 0);
+  const StudyResult again = parse_report(read_file(dir / "cut" / "report" / "report.json"));
+  EXPECT_EQ(layers_csv(again), layers_csv(study));
 }
 
 TEST(Train, EqualRunsAreEqualAndSeedsDiffer) {
@@ -321,6 +385,35 @@ TEST(Train, AnUpdateThatOverflowsIsNamedAndNotSaved) {
   EXPECT_TRUE(has(result.errors, "the update of head.linear.weight in layer head.linear at step 1"));
   EXPECT_TRUE(has(result.errors, "the checkpoint of step 0 is kept"));
   EXPECT_EQ(Checkpoint(dir / "run" / "last.safetensors").info().step, 0);
+}
+
+// Far from the start and from any measured step: the steps since the last look are repeated with probes.
+TEST(Train, ALateDivergenceIsFoundByRepeatingTheStepsBefore) {
+  const TempDir dir;
+  TrainOptions o = small_run(dir / "run", 200);
+  o.model = "mlp:depth=5,width=16,act=relu";
+  o.optimizer = "sgd";
+  o.learning_rate = 0.1;
+  o.schedule = "step:at=115,factor=1e6";
+  o.probe_every = 0;
+  o.eval_every = 1000;
+  o.checkpoint_every = 60;
+  const TrainResult unprobed = train(o);
+  EXPECT_EQ(unprobed.code, 1);
+  EXPECT_TRUE(has(unprobed.errors, "the first such tensor is the ")) << unprobed.errors;
+  EXPECT_TRUE(has(unprobed.errors, "the checkpoint of step 60 is kept"));
+  const auto last = log_of(dir / "run").back();
+  ASSERT_EQ(last["event"], "nonfinite");
+  EXPECT_GT(last["first_step"], 115);
+  EXPECT_LE(last["first_step"], last["step"]);
+  EXPECT_EQ(Checkpoint(dir / "run" / "last.safetensors").info().step, 60);
+  // The same layer, tensor and step with probes in every step.
+  o.out = (dir / "probed").string();
+  o.probe_every = 1;
+  EXPECT_EQ(train(o).code, 1);
+  EXPECT_EQ(log_of(dir / "probed").back(), last);
+  const StudyResult study = parse_report(read_file(dir / "probed" / "report" / "report.json"));
+  EXPECT_EQ(study.networks.at(0).diverged_at, last["step"].get<int>());
 }
 
 TEST(NonFinite, TheEarliestStepAndTheFirstTensorInItWin) {

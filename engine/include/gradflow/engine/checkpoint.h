@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "gradflow/engine/optimizer.h"
 #include "gradflow/engine/parameters.h"
@@ -65,6 +66,17 @@ class Checkpoint {
   SafetensorsFile file_;
   CheckpointInfo info_;
   std::string optimizer_, version_;
+};
+
+// What a checkpoint holds, in memory: to go back a few steps and look closer.
+class Snapshot {
+ public:
+  void take(const ParameterStore& parameters, const Optimizer* optimizer);
+  // To where it was taken: the same store and optimizer. InternalError if nothing was taken.
+  void restore(ParameterStore& parameters, Optimizer* optimizer) const;
+
+ private:
+  std::vector<std::vector<std::byte>> tensors_;
 };
 
 }  // namespace gradflow
