@@ -2,7 +2,7 @@
 """Does a deeper plain network train worse, and a deeper residual one better? Trains plain-20, plain-56, ResNet-20 and ResNet-56
 of He et al. 2015 with their recipe, scaled to the time at hand, and prints training and test errors.
 
-    scripts/training_study.py                     on a CPU: images of half the size, 2,400 steps; about 15 minutes on two cores
+    scripts/training_study.py                     on a CPU: images of half the size, 2,400 steps of 128
     scripts/training_study.py --full --device cuda --data cifar10:DIR
                                                   64,000 steps at full size, with depth 110 as well
 

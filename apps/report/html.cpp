@@ -151,7 +151,7 @@ std::string kicker(const StudyResult& study) {
     ++networks;
   }
   return fmt::format("{} network{} of {} layers · {} · seed {} · {}", networks, networks == 1 ? "" : "s", depth,
-                     study.data.substr(0, study.data.find(':')), study.seed, study.date_utc.substr(0, 10));
+                     study.data.substr(0, study.data.find(": ")), study.seed, study.date_utc.substr(0, 10));
 }
 
 // The title as heading: up to its question mark, if it has one; the rest is said by the line above.
