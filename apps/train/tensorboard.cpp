@@ -5,7 +5,7 @@
 namespace gradflow::app {
 namespace {
 
-double now() {
+double wall_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
@@ -21,15 +21,15 @@ EventFile::Histogram histogram_of(const LayerRow& row) {
 
 }  // namespace
 
-TensorboardLog::TensorboardLog(const Session& session) : events_(session.out / "tensorboard", now()) {
-  if (session.resumed) events_.write_restart(session.first_step + 1, now());
+TensorboardLog::TensorboardLog(const Session& session) : events_(session.out / "tensorboard", wall_seconds()) {
+  if (session.resumed) events_.write_restart(session.first_step + 1, wall_seconds());
 }
 
 void TensorboardLog::step(std::int64_t step, const kernels::LossResult& r, double learning_rate,
                           double images_per_second) {
   const double rows = static_cast<double>(r.rows);
   events_.write_scalars(
-      step, now(),
+      step, wall_seconds(),
       std::vector<EventFile::Scalar>{{"loss/train", r.loss_sum / rows},
                                      {"accuracy/train", static_cast<double>(r.correct) / rows},
                                      {"learning_rate", learning_rate},
@@ -38,7 +38,7 @@ void TensorboardLog::step(std::int64_t step, const kernels::LossResult& r, doubl
 
 void TensorboardLog::held_out(std::int64_t step, const Evaluation& e) {
   events_.write_scalars(
-      step, now(),
+      step, wall_seconds(),
       std::vector<EventFile::Scalar>{{"loss/held_out", e.loss}, {"accuracy/held_out", e.accuracy}});
 }
 
@@ -49,8 +49,8 @@ void TensorboardLog::layers(std::int64_t step, const std::vector<LayerRow>& rows
     norms.push_back({"gradient_norm/" + row.name, row.gradient_norm});
     if (!row.exponent_shares.empty()) histograms.push_back(histogram_of(row));
   }
-  events_.write_scalars(step, now(), norms);
-  if (!histograms.empty()) events_.write_histograms(step, now(), histograms);
+  events_.write_scalars(step, wall_seconds(), norms);
+  if (!histograms.empty()) events_.write_histograms(step, wall_seconds(), histograms);
 }
 
 }  // namespace gradflow::app
