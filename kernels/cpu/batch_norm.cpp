@@ -2,12 +2,15 @@
 // pass: an activation, or a residual addition and an activation.
 //
 // Two passes each way over lines of 64 lanes (columns.h): sums in f64, then the result. The arithmetic
-// between is that of the separate operations, rounding by rounding, so a fused pass has their bits.
+// between is that of the separate operations, rounding by rounding (in bf16 also the one with which each of
+// them stores its result), so a fused pass has their bits. Statistics and parameters of a bf16 call are f32.
+#include <bit>
 #include <cmath>
 
 #include "columns.h"
 #include "functions.h"
 #include "gradflow/kernels/error.h"
+#include "storage.h"
 #include "vector_math.h"
 
 namespace gradflow::kernels::cpu {
@@ -69,6 +72,34 @@ void sum_piece(const ColumnPiece& p, LanePair& s, const Pack& pack, const Single
   });
 }
 
+// The same for bf16 numbers, whose 8 bits leave f32 16 to spare: 16 lines at a time are summed in f32, and these
+// sums in f64. term(element, lane, d, e).
+template <class Term>
+void sum_runs(const ColumnPiece& p, LanePair& s, const Term& term) {
+  constexpr std::size_t kRun = 16;
+  s = {};
+  for (std::size_t v = p.begin; v < p.end; v += kRun) {
+    ColumnPiece run = p;
+    run.begin = v, run.end = std::min(p.end, v + kRun);
+    if (run.end != p.end) run.last_width = p.width;
+    alignas(64) float a[kLanes] = {}, b[kLanes] = {};
+    for_each_line(run, [&](std::size_t offset, auto lanes) {
+      for (std::size_t l = 0; l < lanes; ++l) {
+        float d, e;
+        term(offset + l, l, d, e);
+        a[l] += d;
+        b[l] += d * e;
+      }
+    });
+    for (std::size_t l = 0; l < kLanes; ++l) s.a[l] += static_cast<double>(a[l]);
+    for (std::size_t l = 0; l < kLanes; ++l) s.b[l] += static_cast<double>(b[l]);
+  }
+}
+
+// Whether what the op and its gradient make of stored numbers can be stored without rounding.
+template <class Op>
+inline constexpr bool kExact = Op::id == PointwiseId::identity || Op::id == PointwiseId::relu;
+
 // Everything of one call that lies in scratch memory.
 template <class T>
 struct Room {
@@ -91,28 +122,38 @@ struct Room {
   }
 };
 
-template <class T>
-void batch_moments(const Context& context, const Columns& m, const T* x, const Room<T>& room) {
+template <class S>
+void batch_moments(const Context& context, const Columns& m, const S* x, const Room<Arithmetic<S>>& room) {
   const double rows = static_cast<double>(m.rows);
-  constexpr int kPasses = sizeof(T) == 8 ? 2 : 1;
+  constexpr int kPasses = sizeof(S) == 8 ? 2 : 1;
   for (int pass = 0; pass < kPasses; ++pass) {
     for (std::size_t j = 0; j < m.blocks; ++j)
-      spread(m, j, room.center + j * kLanes,
-             [&](std::size_t c) { return pass == 0 ? static_cast<double>(x[c]) : room.mean[c]; });
+      if constexpr (std::is_same_v<S, Bf16>)
+        spread(m, j, room.lanes[4] + j * kLanes, [&](std::size_t c) { return widen(x[c]); });
+      else
+        spread(m, j, room.center + j * kLanes,
+               [&](std::size_t c) { return pass == 0 ? static_cast<double>(x[c]) : room.mean[c]; });
     for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
-      const double* center = room.center + block * kLanes;
-      sum_piece(
-          piece_of(m, chunk, block), room.partials[block * m.chunks + chunk],
-          [=](std::size_t i, std::size_t lane, DoublePack& d, DoublePack& e) {
-            d = e = load_wide(x + i) - load_wide(center + lane);
-          },
-          [=](std::size_t i, std::size_t lane, double& d, double& e) {
-            d = e = static_cast<double>(x[i]) - center[lane];
-          });
+      LanePair& sums = room.partials[block * m.chunks + chunk];
+      if constexpr (std::is_same_v<S, Bf16>) {
+        const float* center = room.lanes[4] + block * kLanes;
+        sum_runs(piece_of(m, chunk, block), sums,
+                 [=](std::size_t i, std::size_t lane, float& d, float& e) { d = e = widen(x[i]) - center[lane]; });
+      } else {
+        const double* center = room.center + block * kLanes;
+        sum_piece(
+            piece_of(m, chunk, block), sums,
+            [=](std::size_t i, std::size_t lane, DoublePack& d, DoublePack& e) {
+              d = e = load_wide(x + i) - load_wide(center + lane);
+            },
+            [=](std::size_t i, std::size_t lane, double& d, double& e) {
+              d = e = static_cast<double>(x[i]) - center[lane];
+            });
+      }
     });
     for (std::size_t j = 0; j < m.blocks; ++j) fold(m, room.partials, j, room.sum_a, room.sum_b);
     for (std::size_t c = 0; c < m.channels; ++c) {
-      const double from = pass == 0 ? static_cast<double>(x[c]) : room.mean[c];
+      const double from = pass == 0 ? static_cast<double>(widen(x[c])) : room.mean[c];
       const double shift = room.sum_a[c] / rows, square = room.sum_b[c] / rows - shift * shift;
       room.mean[c] = from + shift;
       room.variance[c] = square < 0 ? 0.0 : square;  // NaN stays
@@ -120,38 +161,51 @@ void batch_moments(const Context& context, const Columns& m, const T* x, const R
   }
 }
 
-template <class Op, bool kSkip, class T>
+// Stores the first numbers of a line; d and y do not overlap. kIsStored: they are rounded already.
+template <bool kIsStored, class S>
+void store_line(const Arithmetic<S>* d, S* y, std::size_t n) {
+  if constexpr (!std::is_same_v<S, Bf16>)
+    std::memcpy(y, d, n * sizeof(S));
+  else if constexpr (kIsStored)
+    for (std::size_t l = 0; l < n; ++l)
+      y[l] = {static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(d[l]) >> 16)};
+  else
+    for (std::size_t l = 0; l < n; ++l) y[l] = to_bf16(d[l]);
+}
+
+template <class Op, bool kSkip, class S, class T = Arithmetic<S>>
 void apply_forward(const Context& context, const BatchNormForward& a, const Columns& m, const Room<T>& room) {
-  const T* x = static_cast<const T*>(a.x);
-  const T* skip = static_cast<const T*>(a.skip);
-  T* y = static_cast<T*>(a.y);
+  const S* x = static_cast<const S*>(a.x);
+  const S* skip = static_cast<const S*>(a.skip);
+  S* y = static_cast<S*>(a.y);
   const T skip_factor = kSkip ? static_cast<T>(a.gates->forward_skip) : T(1);
   const T branch_factor = kSkip ? static_cast<T>(a.gates->forward_branch * a.branch_scale) : T(1);
   for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
     const T *high = room.lanes[0] + block * kLanes, *low = room.lanes[1] + block * kLanes,
             *factor = room.lanes[2] + block * kLanes, *shift = room.lanes[3] + block * kLanes;
     for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
-      const T* xv = x + offset;
-      const T* sv = kSkip ? skip + offset : nullptr;
+      const S* xv = x + offset;
+      const S* sv = kSkip ? skip + offset : nullptr;
       T d[kLanes];  // of its own: then no pointer can overlap with it
       for (std::size_t l = 0; l < lanes; ++l) {
-        T n = ((xv[l] - high[l]) - low[l]) * factor[l] + shift[l];
-        if constexpr (kSkip) n = skip_factor * sv[l] + branch_factor * n;
-        d[l] = Op::template forward<Math<T>>(n);
+        T n = ((widen(xv[l]) - high[l]) - low[l]) * factor[l] + shift[l];
+        if constexpr (kSkip) n = skip_factor * widen(sv[l]) + branch_factor * as_stored<S>(n);
+        d[l] = Op::template forward<Math<T>>(as_stored<S>(n));
       }
-      std::memcpy(y + offset, d, lanes * sizeof(T));
+      store_line<kExact<Op>, S>(d, y + offset, lanes);
     });
   });
 }
 
-template <class T>
+template <class S>
 void forward(const Context& context, const BatchNormForward& a) {
+  using T = Arithmetic<S>;
   const Columns m(a.rows, a.channels);
   const Room<T> room(context, m);
   T* running_mean = static_cast<T*>(a.running_mean);
   T* running_variance = static_cast<T*>(a.running_variance);
   if (a.training) {
-    batch_moments(context, m, static_cast<const T*>(a.x), room);
+    batch_moments(context, m, static_cast<const S*>(a.x), room);
   } else {
     for (std::size_t c = 0; c < m.channels; ++c) {
       room.mean[c] = static_cast<double>(running_mean[c]);
@@ -186,47 +240,61 @@ void forward(const Context& context, const BatchNormForward& a) {
   ops::All::visit(a.op, [&]<class Op>() {
     if constexpr (Op::saves == Saves::y) {
       if (a.skip)
-        apply_forward<Op, true, T>(context, a, m, room);
+        apply_forward<Op, true, S>(context, a, m, room);
       else
-        apply_forward<Op, false, T>(context, a, m, room);
+        apply_forward<Op, false, S>(context, a, m, room);
     }
   });
 }
 
 // With xhat = (x - mean) * inv_std, N rows and g the gradient at the normalized output:
 //   dshift = sum g,  dscale = sum g * xhat,  dx = scale * inv_std * (g - dshift / N - xhat * dscale / N).
-template <class Op, bool kSkip, class T>
+template <class Op, bool kSkip, class S>
 void backward(const Context& context, const BatchNormBackward& a) {
+  using T = Arithmetic<S>;
   const Columns m(a.rows, a.channels);
   const Room<T> room(context, m);
-  const T *x = static_cast<const T*>(a.x), *dy = static_cast<const T*>(a.dy);
-  const T* y = static_cast<const T*>(a.y);
+  const S *x = static_cast<const S*>(a.x), *dy = static_cast<const S*>(a.dy);
+  const S* y = static_cast<const S*>(a.y);
   const T *mean = static_cast<const T*>(a.mean), *inv_std = static_cast<const T*>(a.inv_std);
   const T skip_factor = kSkip ? static_cast<T>(a.gates->backward_skip) : T(1);
   const T branch_factor = kSkip ? static_cast<T>(a.gates->backward_branch * a.branch_scale) : T(1);
   constexpr bool kActs = Op::id != PointwiseId::identity;
   const auto through_op = [=](std::size_t i) -> T {
-    return kActs ? Op::template backward<Math<T>>(y[i], dy[i]) : dy[i];
+    if constexpr (!kActs) return widen(dy[i]);
+    const T d = Op::template backward<Math<T>>(widen(y[i]), widen(dy[i]));
+    return kExact<Op> ? d : as_stored<S>(d);
   };
-  const auto to_branch = [=](T d) -> T { return kSkip ? branch_factor * d : d; };
+  const auto to_branch = [=](T d) -> T { return kSkip ? as_stored<S>(branch_factor * d) : d; };
 
-  for (std::size_t j = 0; j < m.blocks; ++j)
+  for (std::size_t j = 0; j < m.blocks; ++j) {
     spread(m, j, room.center + j * kLanes, [&](std::size_t c) { return static_cast<double>(mean[c]); });
+    spread(m, j, room.lanes[4] + j * kLanes, [&](std::size_t c) { return mean[c]; });
+  }
   for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
-    const double* center = room.center + block * kLanes;
-    sum_piece(
-        piece_of(m, chunk, block), room.partials[block * m.chunks + chunk],
-        [=](std::size_t i, std::size_t lane, DoublePack& d, DoublePack& e) {
-          alignas(64) T g[kPackLanes];
+    LanePair& sums = room.partials[block * m.chunks + chunk];
+    if constexpr (std::is_same_v<S, Bf16>) {
+      const float* center = room.lanes[4] + block * kLanes;
+      sum_runs(piece_of(m, chunk, block), sums, [=](std::size_t i, std::size_t lane, float& d, float& e) {
+        d = to_branch(through_op(i));
+        e = widen(x[i]) - center[lane];
+      });
+    } else {
+      const double* center = room.center + block * kLanes;
+      sum_piece(
+          piece_of(m, chunk, block), sums,
+          [=](std::size_t i, std::size_t lane, DoublePack& d, DoublePack& e) {
+            alignas(64) T g[kPackLanes];
 #pragma GCC ivdep
-          for (std::size_t k = 0; k < kPackLanes; ++k) g[k] = to_branch(through_op(i + k));
-          d = load_wide(g);
-          e = load_wide(x + i) - load_wide(center + lane);
-        },
-        [=](std::size_t i, std::size_t lane, double& d, double& e) {
-          d = static_cast<double>(to_branch(through_op(i)));
-          e = static_cast<double>(x[i]) - center[lane];
-        });
+            for (std::size_t k = 0; k < kPackLanes; ++k) g[k] = to_branch(through_op(i + k));
+            d = load_wide(g);
+            e = load_wide(x + i) - load_wide(center + lane);
+          },
+          [=](std::size_t i, std::size_t lane, double& d, double& e) {
+            d = static_cast<double>(to_branch(through_op(i)));
+            e = static_cast<double>(x[i]) - center[lane];
+          });
+    }
   });
   for (std::size_t j = 0; j < m.blocks; ++j) fold(m, room.partials, j, room.sum_a, room.sum_b);
 
@@ -252,30 +320,30 @@ void backward(const Context& context, const BatchNormBackward& a) {
     spread(m, j, room.lanes[2] + to, [&](std::size_t c) { return room.sum_a[c] / rows; });
     spread(m, j, room.lanes[3] + to, [&](std::size_t c) { return deviation(c) * (room.sum_b[c] / rows); });
   }
-  T* dx = static_cast<T*>(a.dx);
-  T* dskip = static_cast<T*>(a.dskip);
+  S* dx = static_cast<S*>(a.dx);
+  S* dskip = static_cast<S*>(a.dskip);
   const bool accumulate = a.dx_mode == GradMode::accumulate;
   for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
     const T *center = room.lanes[0] + block * kLanes, *scale = room.lanes[1] + block * kLanes,
             *mean_g = room.lanes[2] + block * kLanes, *slope = room.lanes[3] + block * kLanes;
     for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
-      const T* xv = x + offset;
-      T* dxv = dx ? dx + offset : nullptr;
-      T* dskipv = dskip ? dskip + offset : nullptr;
+      const S* xv = x + offset;
+      S* dxv = dx ? dx + offset : nullptr;
+      S* dskipv = dskip ? dskip + offset : nullptr;
       T d[kLanes];
       for (std::size_t l = 0; l < lanes; ++l) d[l] = through_op(offset + l);
       if (kSkip && skip_mode == GradMode::overwrite) {
-        for (std::size_t l = 0; l < lanes; ++l) dskipv[l] = skip_factor * d[l];
+        for (std::size_t l = 0; l < lanes; ++l) dskipv[l] = narrow<S>(skip_factor * d[l]);
       } else if (kSkip && skip_mode == GradMode::accumulate) {
-        for (std::size_t l = 0; l < lanes; ++l) dskipv[l] += skip_factor * d[l];
+        for (std::size_t l = 0; l < lanes; ++l) dskipv[l] = narrow<S>(widen(dskipv[l]) + skip_factor * d[l]);
       }
       if (a.dx_mode == GradMode::none) return;
       for (std::size_t l = 0; l < lanes; ++l)
-        d[l] = scale[l] * ((to_branch(d[l]) - mean_g[l]) - (xv[l] - center[l]) * slope[l]);
+        d[l] = scale[l] * ((to_branch(d[l]) - mean_g[l]) - (widen(xv[l]) - center[l]) * slope[l]);
       if (accumulate) {
-        for (std::size_t l = 0; l < lanes; ++l) dxv[l] += d[l];
+        for (std::size_t l = 0; l < lanes; ++l) dxv[l] = narrow<S>(widen(dxv[l]) + d[l]);
       } else {
-        std::memcpy(dxv, d, lanes * sizeof(T));
+        store_line<false, S>(d, dxv, lanes);
       }
     });
   });
@@ -292,19 +360,19 @@ void require_output_op(PointwiseId op) {
 void batch_norm_forward(const Context& context, const BatchNormForward& a) {
   require_output_op(a.op);
   if (a.rows == 0 || a.channels == 0) return;
-  visit_real(a.dtype, [&]<class T>() { forward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { forward<S>(context, a); });
 }
 
 void batch_norm_backward(const Context& context, const BatchNormBackward& a) {
   require_output_op(a.op);
   if (a.rows == 0 || a.channels == 0) return;
-  visit_real(a.dtype, [&]<class T>() {
+  visit_stored(a.dtype, [&]<class S>() {
     ops::All::visit(a.op, [&]<class Op>() {
       if constexpr (Op::saves == Saves::y) {
         if (a.has_skip)
-          backward<Op, true, T>(context, a);
+          backward<Op, true, S>(context, a);
         else
-          backward<Op, false, T>(context, a);
+          backward<Op, false, S>(context, a);
       }
     });
   });

@@ -1,11 +1,16 @@
-// Convolutions in f32 by oneDNN, NHWC in and out.
+// Convolutions in f32 and bf16 by oneDNN, NHWC in and out.
+//
+// In bf16 images and weights are bf16, sums, the bias and the gradient of the weights f32. oneDNN computes so
+// where the machine has AVX-512 (natively with AVX512_BF16, which takes denormals as zero; else by widening);
+// elsewhere the operands are widened (convolution_widened.cpp).
 //
 // Weights go into the blocked layout that the chosen kernel wants, at the start of each pass, in workspace:
 // they are small (1 MB for the whole of ResNet-20), and kernels that read them in another layout are several
 // times slower. Only direct algorithms: Winograd's error is larger and its gain, on these shapes, small.
 //
 // oneDNN's gradient of the input overwrites. Where it is to be added (where a residual block begins) it is
-// made in workspace and added from there: 0.4 ms of 6 for the largest layers of ResNet-20.
+// made in workspace and added from there: 0.4 ms of 6 for the largest layers of ResNet-20. In bf16 it is
+// rounded there.
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -76,7 +81,11 @@ class VendorConvolutionPasses final : public Convolution {
  public:
   VendorConvolutionPasses(const Context& context, const ConvolutionDesc& d, const dnnl::engine& engine,
                           const dnnl::stream& stream)
-      : context_(context), d_(d), engine_(engine), stream_(stream) {
+      : context_(context),
+        d_(d),
+        stored_(d.dtype == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32),
+        engine_(engine),
+        stream_(stream) {
     x_ = image(d.height, d.width, d.channels);
     y_ = image(d.out_height(), d.out_width(), d.outputs);
     make_forward();
@@ -103,8 +112,8 @@ class VendorConvolutionPasses final : public Convolution {
     data_.convolution.run({dy, laid_out(data_, w, workspace), to, data_.scratch(workspace)});
     if (add)
       pointwise_backward(context_, {.op = PointwiseId::identity,
-                                    .dtype = DType::f32,
-                                    .n = elements(x_),
+                                    .dtype = d_.dtype,
+                                    .n = x_.get_size() / size_of(d_.dtype),
                                     .saved = to,
                                     .dy = to,
                                     .dx = dx,
@@ -121,13 +130,11 @@ class VendorConvolutionPasses final : public Convolution {
   }
 
  private:
-  static std::size_t elements(const memory::desc& desc) { return desc.get_size() / sizeof(float); }
-
   memory::desc image(std::int64_t height, std::int64_t width, std::int64_t channels) const {
-    return {{d_.batch, channels, height, width}, memory::data_type::f32, memory::format_tag::nhwc};
+    return {{d_.batch, channels, height, width}, stored_, memory::format_tag::nhwc};
   }
   // Logical [groups,] O, I, H, W; in memory [O, H, W, I] of each group.
-  memory::desc weights(bool any) const {
+  memory::desc weights(bool any, memory::data_type type) const {
     const std::int64_t i = d_.channels / d_.groups, o = d_.outputs / d_.groups,
                        taps = d_.kernel_h * d_.kernel_w;
     Dims shape{o, i, d_.kernel_h, d_.kernel_w}, strides{taps * i, 1, d_.kernel_w * i, i};
@@ -135,8 +142,8 @@ class VendorConvolutionPasses final : public Convolution {
       shape.insert(shape.begin(), d_.groups);
       strides.insert(strides.begin(), o * taps * i);
     }
-    if (any) return {shape, memory::data_type::f32, memory::format_tag::any};
-    return {shape, memory::data_type::f32, strides};
+    if (any) return {shape, type, memory::format_tag::any};
+    return {shape, type, strides};
   }
   static dnnl::primitive_attr attributes(bool add) {
     dnnl::primitive_attr attr;
@@ -160,7 +167,7 @@ class VendorConvolutionPasses final : public Convolution {
   Pass pass(const Description& pd, const memory::desc& used, bool gradient, bool add_reordered) {
     Pass p;
     p.scratch_bytes = aligned(pd.scratchpad_desc().get_size());
-    const memory::desc ours = weights(false);
+    const memory::desc ours = weights(false, gradient ? memory::data_type::f32 : stored_);
     if (used != ours || add_reordered) {
       p.weights_bytes = aligned(used.get_size());
       const memory::desc &from = gradient ? used : ours, &to = gradient ? ours : used;
@@ -183,8 +190,8 @@ class VendorConvolutionPasses final : public Convolution {
     const auto kind = dnnl::prop_kind::forward_training;
     const auto algorithm = dnnl::algorithm::convolution_direct;
     const memory::desc bias({d_.outputs}, memory::data_type::f32, memory::format_tag::a);
-    return {d_.bias ? Desc(kind, algorithm, x_, weights(true), bias, y_, strides(), pad(), pad_end())
-                    : Desc(kind, algorithm, x_, weights(true), y_, strides(), pad(), pad_end()),
+    return {d_.bias ? Desc(kind, algorithm, x_, weights(true, stored_), bias, y_, strides(), pad(), pad_end())
+                    : Desc(kind, algorithm, x_, weights(true, stored_), y_, strides(), pad(), pad_end()),
             attributes(false), engine_};
   }
 
@@ -201,7 +208,7 @@ class VendorConvolutionPasses final : public Convolution {
 
   void make_backward_data() {
     const dnnl::convolution_backward_data::primitive_desc pd(
-        {dnnl::algorithm::convolution_direct, x_, weights(true), y_, strides(), pad(), pad_end()},
+        {dnnl::algorithm::convolution_direct, x_, weights(true, stored_), y_, strides(), pad(), pad_end()},
         attributes(false), engine_, forward_description());
     data_ = pass(pd, pd.weights_desc(), false, false);
     data_.result_bytes = aligned(x_.get_size());
@@ -214,7 +221,8 @@ class VendorConvolutionPasses final : public Convolution {
 
   void make_backward_weights() {
     const dnnl::convolution_backward_weights::primitive_desc pd(
-        {dnnl::algorithm::convolution_direct, x_, weights(true), y_, strides(), pad(), pad_end()},
+        {dnnl::algorithm::convolution_direct, x_, weights(true, memory::data_type::f32), y_, strides(), pad(),
+         pad_end()},
         attributes(false), engine_, forward_description());
     for (Pass* p : {&weights_, &weights_add_}) {
       *p = pass(pd, pd.diff_weights_desc(), true, p == &weights_add_);
@@ -235,6 +243,7 @@ class VendorConvolutionPasses final : public Convolution {
 
   const Context& context_;
   ConvolutionDesc d_;
+  memory::data_type stored_;  // of images and weights
   dnnl::engine engine_;
   dnnl::stream stream_;
   memory::desc x_, y_;
@@ -270,6 +279,11 @@ class OneDnnConvolutions final : public VendorConvolution {
     try {
       return std::make_unique<VendorConvolutionPasses>(context_, desc, engine_, stream_);
     } catch (const dnnl::error& error) {
+      if (desc.dtype == DType::bf16 && error.status == dnnl_unimplemented) {
+        ConvolutionDesc wide = desc;
+        wide.dtype = DType::f32;
+        return make_convolution_widened(context_, desc, prepare(wide));
+      }
       throw InternalError(std::string("oneDNN failed to prepare a convolution: ") + error.what());
     }
   }

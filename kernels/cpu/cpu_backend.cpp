@@ -81,7 +81,7 @@ class CpuBackend final : public Backend {
     if (info_.model.empty()) info_.model = "unknown processor";
     info_.libraries = fmt::format("{}, OpenMP {} thread{}", VendorMatmul::version(), context_.threads,
                                   context_.threads == 1 ? "" : "s");
-    info_.precision = "f32 (no fast-math, denormals kept), f64";
+    info_.precision = "f32 (no fast-math, denormals kept), f64, bf16 (f32 sums)";
     info_.memory_bytes = memory_kib("MemTotal") * 1024;
     info_.cache_bytes = last_level_cache();
     info_.threads = context_.threads;
@@ -126,6 +126,8 @@ class CpuBackend final : public Backend {
   void profile_stop() override {}
   std::unique_ptr<Timer> make_timer() override { return std::make_unique<HostTimer>(); }
 
+  void allow_tf32() override { throw UserError("TF32 needs a CUDA device: cpu multiplies f32 numbers as they are"); }
+
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override {
     require_stored(desc.dtype);
     if (desc.y_dtype != desc.dtype && !(desc.dtype == DType::bf16 && desc.y_dtype == DType::f32))
@@ -140,7 +142,7 @@ class CpuBackend final : public Backend {
     return slot;
   }
   std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc& desc) override {
-    require_real(desc.dtype);
+    require_stored(desc.dtype);
     require_convolution(desc);
     for (const auto& [known, convolution] : convolutions_)
       if (known == desc) return convolution;

@@ -1,6 +1,10 @@
 // Pooling and the parameter-free shortcut. Tasks are rows of outputs forward and rows of inputs backward, so
-// no two tasks write the same element; inner loops run over channels.
+// no two tasks write the same element; inner loops run over channels. Sums are formed in arithmetic's type
+// and stored once.
+#include <cmath>
+
 #include "functions.h"
+#include "storage.h"
 
 namespace gradflow::kernels::cpu {
 namespace {
@@ -35,34 +39,49 @@ Taps windows(std::int64_t i, std::int64_t stride, std::int64_t pad, std::int64_t
   return {from <= 0 ? 0 : (from + stride - 1) / stride, std::min(outputs, (i + pad) / stride + 1)};
 }
 
-template <class T>
+constexpr std::int64_t kBlock = 64;  // channels
+
+// Adds to (or replaces) one pixel of a gradient what add(first channel, count, sums) adds to `sums`.
+template <class S, class Add>
+void put_gradient(S* dx, std::int64_t channels, GradMode mode, const Add& add) {
+  for (std::int64_t block = 0; block < channels; block += kBlock) {
+    const std::int64_t width = std::min(kBlock, channels - block);
+    Arithmetic<S> sum[kBlock] = {};
+    if (mode == GradMode::accumulate)
+      for (std::int64_t k = 0; k < width; ++k) sum[k] = widen(dx[block + k]);
+    add(block, width, sum);
+    for (std::int64_t k = 0; k < width; ++k) dx[block + k] = narrow<S>(sum[k]);
+  }
+}
+
+template <class S>
 void max_forward(const Context& context, const MaxPoolForward& a) {
   const PoolWindow& w = a.window;
   const std::int64_t out_w = w.out_width(), c = w.channels;
-  for_each_row(context, w.batch, w.out_height(), out_w, c,
-               [&](std::int64_t b, std::int64_t p, std::int64_t at) {
-                 const T* x = static_cast<const T*>(a.x) + b * w.height * w.width * c;
-                 const Taps rows = taps(p, w.stride_h, w.pad_h, w.kernel_h, w.height);
-                 for (std::int64_t q = 0; q < out_w; ++q) {
-                   const Taps columns = taps(q, w.stride_w, w.pad_w, w.kernel_w, w.width);
-                   T* y = static_cast<T*>(a.y) + at + q * c;
-                   std::int32_t* winners = a.winners ? a.winners + at + q * c : nullptr;
-                   for (std::int64_t i = rows.begin; i < rows.end; ++i)
-                     for (std::int64_t j = columns.begin; j < columns.end; ++j) {
-                       const T* from = x + (i * w.width + j) * c;
-                       const bool first = i == rows.begin && j == columns.begin;
-                       const auto here = static_cast<std::int32_t>(i * w.width + j);
-                       for (std::int64_t k = 0; k < c; ++k) {
-                         const bool wins = first || from[k] > y[k] || from[k] != from[k];
-                         if (winners) winners[k] = wins ? here : winners[k];
-                         y[k] = wins ? from[k] : y[k];
-                       }
-                     }
-                 }
-               });
+  for_each_row(
+      context, w.batch, w.out_height(), out_w, c, [&](std::int64_t b, std::int64_t p, std::int64_t at) {
+        const S* x = static_cast<const S*>(a.x) + b * w.height * w.width * c;
+        const Taps rows = taps(p, w.stride_h, w.pad_h, w.kernel_h, w.height);
+        for (std::int64_t q = 0; q < out_w; ++q) {
+          const Taps columns = taps(q, w.stride_w, w.pad_w, w.kernel_w, w.width);
+          S* y = static_cast<S*>(a.y) + at + q * c;
+          std::int32_t* winners = a.winners ? a.winners + at + q * c : nullptr;
+          for (std::int64_t i = rows.begin; i < rows.end; ++i)
+            for (std::int64_t j = columns.begin; j < columns.end; ++j) {
+              const S* from = x + (i * w.width + j) * c;
+              const bool first = i == rows.begin && j == columns.begin;
+              const auto here = static_cast<std::int32_t>(i * w.width + j);
+              for (std::int64_t k = 0; k < c; ++k) {
+                const bool wins = first || widen(from[k]) > widen(y[k]) || std::isnan(widen(from[k]));
+                if (winners) winners[k] = wins ? here : winners[k];
+                y[k] = wins ? from[k] : y[k];
+              }
+            }
+        }
+      });
 }
 
-template <class T>
+template <class S>
 void max_backward(const Context& context, const MaxPoolBackward& a) {
   const PoolWindow& w = a.window;
   const std::int64_t out_h = w.out_height(), out_w = w.out_width(), c = w.channels;
@@ -70,98 +89,102 @@ void max_backward(const Context& context, const MaxPoolBackward& a) {
     const Taps rows = windows(i, w.stride_h, w.pad_h, w.kernel_h, out_h);
     for (std::int64_t j = 0; j < w.width; ++j) {
       const Taps columns = windows(j, w.stride_w, w.pad_w, w.kernel_w, out_w);
-      T* dx = static_cast<T*>(a.dx) + at + j * c;
-      if (a.mode == GradMode::overwrite) std::fill_n(dx, c, T(0));
-      for (std::int64_t p = rows.begin; p < rows.end; ++p)
-        for (std::int64_t q = columns.begin; q < columns.end; ++q) {
-          const std::int64_t from = ((b * out_h + p) * out_w + q) * c;
-          const T* dy = static_cast<const T*>(a.dy) + from;
-          const std::int32_t* winners = a.winners + from;
-          const auto here = static_cast<std::int32_t>(i * w.width + j);
-          for (std::int64_t k = 0; k < c; ++k) dx[k] += winners[k] == here ? dy[k] : T(0);
-        }
+      const auto here = static_cast<std::int32_t>(i * w.width + j);
+      const auto add = [&](std::int64_t block, std::int64_t width, auto* sum) {
+        for (std::int64_t p = rows.begin; p < rows.end; ++p)
+          for (std::int64_t q = columns.begin; q < columns.end; ++q) {
+            const std::int64_t from = ((b * out_h + p) * out_w + q) * c + block;
+            const S* dy = static_cast<const S*>(a.dy) + from;
+            const std::int32_t* winners = a.winners + from;
+            for (std::int64_t k = 0; k < width; ++k)
+              sum[k] += winners[k] == here ? widen(dy[k]) : Arithmetic<S>(0);
+          }
+      };
+      put_gradient(static_cast<S*>(a.dx) + at + j * c, c, a.mode, add);
     }
   });
 }
 
-template <class T>
+template <class S>
 void average_forward(const Context& context, const AveragePoolForward& a) {
   const PoolWindow& w = a.window;
   const std::int64_t out_w = w.out_width(), c = w.channels;
   const double share = 1.0 / static_cast<double>(w.kernel_h * w.kernel_w);
-  constexpr std::int64_t kBlock = 64;
   for_each_row(context, w.batch, w.out_height(), out_w, c,
                [&](std::int64_t b, std::int64_t p, std::int64_t at) {
-                 const T* x = static_cast<const T*>(a.x) + b * w.height * w.width * c;
+                 const S* x = static_cast<const S*>(a.x) + b * w.height * w.width * c;
                  const Taps rows = taps(p, w.stride_h, w.pad_h, w.kernel_h, w.height);
                  for (std::int64_t q = 0; q < out_w; ++q) {
                    const Taps columns = taps(q, w.stride_w, w.pad_w, w.kernel_w, w.width);
-                   T* y = static_cast<T*>(a.y) + at + q * c;
+                   S* y = static_cast<S*>(a.y) + at + q * c;
                    for (std::int64_t block = 0; block < c; block += kBlock) {
                      const std::int64_t width = std::min(kBlock, c - block);
                      double sum[kBlock] = {};
                      for (std::int64_t i = rows.begin; i < rows.end; ++i)
                        for (std::int64_t j = columns.begin; j < columns.end; ++j) {
-                         const T* from = x + (i * w.width + j) * c + block;
-                         for (std::int64_t k = 0; k < width; ++k) sum[k] += static_cast<double>(from[k]);
+                         const S* from = x + (i * w.width + j) * c + block;
+                         for (std::int64_t k = 0; k < width; ++k)
+                           sum[k] += static_cast<double>(widen(from[k]));
                        }
-                     for (std::int64_t k = 0; k < width; ++k) y[block + k] = static_cast<T>(sum[k] * share);
+                     for (std::int64_t k = 0; k < width; ++k)
+                       y[block + k] = narrow<S>(static_cast<Arithmetic<S>>(sum[k] * share));
                    }
                  }
                });
 }
 
-template <class T>
+template <class S>
 void average_backward(const Context& context, const AveragePoolBackward& a) {
   const PoolWindow& w = a.window;
   const std::int64_t out_h = w.out_height(), out_w = w.out_width(), c = w.channels;
-  const T share = static_cast<T>(1.0 / static_cast<double>(w.kernel_h * w.kernel_w));
+  const auto share = static_cast<Arithmetic<S>>(1.0 / static_cast<double>(w.kernel_h * w.kernel_w));
   for_each_row(context, w.batch, w.height, w.width, c, [&](std::int64_t b, std::int64_t i, std::int64_t at) {
     const Taps rows = windows(i, w.stride_h, w.pad_h, w.kernel_h, out_h);
     for (std::int64_t j = 0; j < w.width; ++j) {
       const Taps columns = windows(j, w.stride_w, w.pad_w, w.kernel_w, out_w);
-      T* dx = static_cast<T*>(a.dx) + at + j * c;
-      if (a.mode == GradMode::overwrite) std::fill_n(dx, c, T(0));
-      for (std::int64_t p = rows.begin; p < rows.end; ++p)
-        for (std::int64_t q = columns.begin; q < columns.end; ++q) {
-          const T* dy = static_cast<const T*>(a.dy) + ((b * out_h + p) * out_w + q) * c;
-          for (std::int64_t k = 0; k < c; ++k) dx[k] += share * dy[k];
-        }
+      const auto add = [&](std::int64_t block, std::int64_t width, auto* sum) {
+        for (std::int64_t p = rows.begin; p < rows.end; ++p)
+          for (std::int64_t q = columns.begin; q < columns.end; ++q) {
+            const S* dy = static_cast<const S*>(a.dy) + ((b * out_h + p) * out_w + q) * c + block;
+            for (std::int64_t k = 0; k < width; ++k) sum[k] += share * widen(dy[k]);
+          }
+      };
+      put_gradient(static_cast<S*>(a.dx) + at + j * c, c, a.mode, add);
     }
   });
 }
 
-template <class T>
+template <class S>
 void shortcut_forward_rows(const Context& context, const ShortcutForward& a) {
   const ShortcutShape& s = a.shape;
   for_each_row(context, s.batch, s.out_height(), s.out_width(), s.outputs,
                [&](std::int64_t b, std::int64_t p, std::int64_t at) {
-                 const T* x =
-                     static_cast<const T*>(a.x) + (b * s.height + p * s.stride) * s.width * s.channels;
-                 T* y = static_cast<T*>(a.y) + at;
+                 const S* x =
+                     static_cast<const S*>(a.x) + (b * s.height + p * s.stride) * s.width * s.channels;
+                 S* y = static_cast<S*>(a.y) + at;
                  for (std::int64_t q = 0; q < s.out_width(); ++q, y += s.outputs) {
                    std::copy_n(x + q * s.stride * s.channels, s.channels, y);
-                   std::fill_n(y + s.channels, s.outputs - s.channels, T(0));
+                   std::fill_n(y + s.channels, s.outputs - s.channels, S{});
                  }
                });
 }
 
-template <class T>
+template <class S>
 void shortcut_backward_rows(const Context& context, const ShortcutBackward& a) {
   const ShortcutShape& s = a.shape;
   const bool accumulate = a.mode == GradMode::accumulate;
   for_each_row(
       context, s.batch, s.height, s.width, s.channels, [&](std::int64_t b, std::int64_t i, std::int64_t at) {
-        T* dx = static_cast<T*>(a.dx) + at;
+        S* dx = static_cast<S*>(a.dx) + at;
         const bool taken = i % s.stride == 0;
-        const T* dy =
-            static_cast<const T*>(a.dy) + (b * s.out_height() + i / s.stride) * s.out_width() * s.outputs;
+        const S* dy =
+            static_cast<const S*>(a.dy) + (b * s.out_height() + i / s.stride) * s.out_width() * s.outputs;
         for (std::int64_t j = 0; j < s.width; ++j, dx += s.channels) {
-          const T* from = dy + j / s.stride * s.outputs;
+          const S* from = dy + j / s.stride * s.outputs;
           if (!taken || j % s.stride != 0) {
-            if (!accumulate) std::fill_n(dx, s.channels, T(0));
+            if (!accumulate) std::fill_n(dx, s.channels, S{});
           } else if (accumulate) {
-            for (std::int64_t c = 0; c < s.channels; ++c) dx[c] += from[c];
+            for (std::int64_t c = 0; c < s.channels; ++c) dx[c] = narrow<S>(widen(dx[c]) + widen(from[c]));
           } else {
             std::copy_n(from, s.channels, dx);
           }
@@ -172,25 +195,25 @@ void shortcut_backward_rows(const Context& context, const ShortcutBackward& a) {
 }  // namespace
 
 void max_pool_forward(const Context& context, const MaxPoolForward& a) {
-  visit_real(a.dtype, [&]<class T>() { max_forward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { max_forward<S>(context, a); });
 }
 void max_pool_backward(const Context& context, const MaxPoolBackward& a) {
   if (a.mode == GradMode::none) return;
-  visit_real(a.dtype, [&]<class T>() { max_backward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { max_backward<S>(context, a); });
 }
 void average_pool_forward(const Context& context, const AveragePoolForward& a) {
-  visit_real(a.dtype, [&]<class T>() { average_forward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { average_forward<S>(context, a); });
 }
 void average_pool_backward(const Context& context, const AveragePoolBackward& a) {
   if (a.mode == GradMode::none) return;
-  visit_real(a.dtype, [&]<class T>() { average_backward<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { average_backward<S>(context, a); });
 }
 void shortcut_forward(const Context& context, const ShortcutForward& a) {
-  visit_real(a.dtype, [&]<class T>() { shortcut_forward_rows<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { shortcut_forward_rows<S>(context, a); });
 }
 void shortcut_backward(const Context& context, const ShortcutBackward& a) {
   if (a.mode == GradMode::none) return;
-  visit_real(a.dtype, [&]<class T>() { shortcut_backward_rows<T>(context, a); });
+  visit_stored(a.dtype, [&]<class S>() { shortcut_backward_rows<S>(context, a); });
 }
 
 }  // namespace gradflow::kernels::cpu

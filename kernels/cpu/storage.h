@@ -2,7 +2,7 @@
 //
 // The loops of this folder are written for numbers they can compute with. Where S is such a number, the types
 // below are its own pointer and cost nothing; where S is Bf16 they hold a tile widened to f32, and round it on
-// its way back. A loop thereby computes on bf16 what it computes on the widened f32 numbers, rounded once.
+// its way back (or a loop widens and narrows numbers itself). A loop thereby computes on bf16 what it computes on the widened f32 numbers, rounded once.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +29,12 @@ S narrow(Arithmetic<S> x) {
     return to_bf16(x);
   else
     return x;
+}
+
+// What is read back where x was stored.
+template <class S>
+Arithmetic<S> as_stored(Arithmetic<S> x) {
+  return widen(narrow<S>(x));
 }
 
 // A tile to read: data = tile.read(x + from, n).

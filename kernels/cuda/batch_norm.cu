@@ -30,8 +30,8 @@ Layout layout_of(const Queue& queue, std::size_t rows, std::size_t channels, boo
 }
 
 // Both forms of a kernel have the same parameters.
-#define GRADFLOW_EITHER(layout, name) \
-  ((layout).packs ? GRADFLOW_KERNEL(name##_packs_f32) : GRADFLOW_KERNEL(name##_f32))
+#define GRADFLOW_EITHER(layout, S, name) \
+  ((layout).packs ? GRADFLOW_KERNEL_OF(S, name##_packs) : GRADFLOW_KERNEL_OF(S, name))
 
 // What a training pass computes for each channel; parts the caller does not keep go to the workspace.
 struct Moments {
@@ -40,16 +40,52 @@ struct Moments {
   float* inv_std;
 };
 
+template <class S>
 Moments compute_moments(Queue& queue, const Layout& layout, const BatchNormForward& a) {
+  const auto* x = static_cast<const S*>(a.x);
   auto* work = static_cast<float*>(queue.workspace(3 * a.channels * sizeof(float)));
   const Moments m{a.mean != nullptr ? out(a.mean) : work, work + a.channels,
                   a.inv_std != nullptr ? out(a.inv_std) : work + 2 * a.channels};
   const RunningStatistics running{out(a.running_mean), out(a.running_variance), a.momentum};
-  launch(queue, GRADFLOW_EITHER(layout, batch_norm_mean), layout.reduce, in(a.x), m.mean, a.rows, a.channels,
+  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_mean), layout.reduce, x, m.mean, a.rows, a.channels,
          running, queue.scratch);
-  launch(queue, GRADFLOW_EITHER(layout, batch_norm_variance), layout.reduce, in(a.x), m.mean, m.mean_low,
+  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_variance), layout.reduce, x, m.mean, m.mean_low,
          m.inv_std, a.rows, a.channels, a.epsilon, running, queue.scratch);
   return m;
+}
+
+template <class S>
+void forward(Queue& queue, const BatchNormForward& a) {
+  const auto* skip = static_cast<const S*>(a.skip);
+  const Layout layout = layout_of(queue, a.rows, a.channels, all_aligned16(a.x, a.y, a.skip));
+  Moments m{out(a.running_mean), nullptr, nullptr};
+  if (a.training) m = compute_moments<S>(queue, layout, a);
+  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_apply), layout.walk, static_cast<const S*>(a.x),
+         static_cast<S*>(a.y), in(a.scale), in(a.shift), m.mean, m.mean_low, m.inv_std,
+         in(a.training ? nullptr : a.running_variance), a.epsilon, a.rows, a.channels,
+         BatchNormTail<S>{a.op, skip, a.gates, a.branch_scale});
+}
+
+template <class S>
+void backward(Queue& queue, const BatchNormBackward& a, GradMode skip_mode, bool outputs) {
+  const bool parameters = a.parameter_mode != GradMode::none;
+  const auto *x = static_cast<const S*>(a.x), *dy = static_cast<const S*>(a.dy);
+  const BatchNormTailBackward<S> tail{a.op,
+                                      static_cast<const S*>(a.op != PointwiseId::identity ? a.y : nullptr),
+                                      a.has_skip ? a.gates : nullptr,
+                                      a.branch_scale,
+                                      static_cast<S*>(a.dskip),
+                                      skip_mode};
+  const Layout layout =
+      layout_of(queue, a.rows, a.channels, all_aligned16(a.x, a.dy, a.dx, tail.y, a.dskip));
+  auto* means = static_cast<float*>(queue.workspace(2 * a.channels * sizeof(float)));
+  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_backward_sums), layout.reduce, x, dy, in(a.mean),
+         in(a.inv_std), parameters ? out(a.dscale) : nullptr, parameters ? out(a.dshift) : nullptr,
+         a.parameter_mode == GradMode::accumulate, means, 1.0 / static_cast<double>(a.rows), a.rows,
+         a.channels, tail, queue.scratch);
+  if (!outputs) return;
+  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_backward_apply), layout.walk, x, dy, in(a.scale),
+         in(a.mean), in(a.inv_std), means, static_cast<S*>(a.dx), a.dx_mode, a.rows, a.channels, tail);
 }
 
 void require_output_op(PointwiseId op) {
@@ -60,37 +96,20 @@ void require_output_op(PointwiseId op) {
 }  // namespace
 
 void batch_norm_forward(Queue& queue, const BatchNormForward& a) {
-  require_supported(a.dtype, "batch_norm_forward");
   require_output_op(a.op);
-  if (a.rows == 0 || a.channels == 0) return;
-  const Layout layout = layout_of(queue, a.rows, a.channels, all_aligned16(a.x, a.y, a.skip));
-  Moments m{out(a.running_mean), nullptr, nullptr};
-  if (a.training) m = compute_moments(queue, layout, a);
-  launch(queue, GRADFLOW_EITHER(layout, batch_norm_apply), layout.walk, in(a.x), out(a.y), in(a.scale),
-         in(a.shift), m.mean, m.mean_low, m.inv_std, in(a.training ? nullptr : a.running_variance), a.epsilon,
-         a.rows, a.channels, BatchNormTail{a.op, in(a.skip), a.gates, a.branch_scale});
+  visit_storage(a.dtype, "batch_norm_forward", [&]<class S>() {
+    if (a.rows != 0 && a.channels != 0) forward<S>(queue, a);
+  });
 }
 
 void batch_norm_backward(Queue& queue, const BatchNormBackward& a) {
-  require_supported(a.dtype, "batch_norm_backward");
   require_output_op(a.op);
   const GradMode skip_mode = a.has_skip ? a.skip_mode : GradMode::none;
-  const bool parameters = a.parameter_mode != GradMode::none;
   const bool outputs = a.dx_mode != GradMode::none || skip_mode != GradMode::none;
-  if (a.rows == 0 || a.channels == 0 || (!parameters && !outputs)) return;
-  const bool acts = a.op != PointwiseId::identity;
-  const BatchNormTailBackward tail{
-      a.op,     acts ? in(a.y) : nullptr, a.has_skip ? a.gates : nullptr, a.branch_scale, out(a.dskip),
-      skip_mode};
-  const Layout layout = layout_of(queue, a.rows, a.channels, all_aligned16(a.x, a.dy, a.dx, tail.y, a.dskip));
-  auto* means = static_cast<float*>(queue.workspace(2 * a.channels * sizeof(float)));
-  launch(queue, GRADFLOW_EITHER(layout, batch_norm_backward_sums), layout.reduce, in(a.x), in(a.dy),
-         in(a.mean), in(a.inv_std), parameters ? out(a.dscale) : nullptr,
-         parameters ? out(a.dshift) : nullptr, a.parameter_mode == GradMode::accumulate, means,
-         1.0 / static_cast<double>(a.rows), a.rows, a.channels, tail, queue.scratch);
-  if (!outputs) return;
-  launch(queue, GRADFLOW_EITHER(layout, batch_norm_backward_apply), layout.walk, in(a.x), in(a.dy),
-         in(a.scale), in(a.mean), in(a.inv_std), means, out(a.dx), a.dx_mode, a.rows, a.channels, tail);
+  visit_storage(a.dtype, "batch_norm_backward", [&]<class S>() {
+    if (a.rows == 0 || a.channels == 0 || (a.parameter_mode == GradMode::none && !outputs)) return;
+    backward<S>(queue, a, skip_mode, outputs);
+  });
 }
 
 }  // namespace gradflow::kernels::cuda

@@ -3,10 +3,13 @@
 //
 // Forward in training: batch_norm_mean_f32, batch_norm_variance_f32, batch_norm_apply_f32 (16 bytes an
 // element, 4 more with a skip); in evaluation the last alone. Backward: batch_norm_backward_sums_f32, then
-// batch_norm_backward_apply_f32 (20 bytes an element, 8 more with an activation, 4 or 8 with a skip).
+// batch_norm_backward_apply_f32 (20 bytes an element, 8 more with an activation, 4 or 8 with a skip). The
+// same in bf16 with half of the bytes: x, y, the skip and their gradients are bf16, all else is f32. What a
+// separate launch would store between the parts of a fused pass is rounded as it would round it.
 //
-// Kernels named *_packs_* read and write 16 bytes at a time: a thread keeps four neighboring channels. They
-// need channels in multiples of four and aligned pointers; the others take anything.
+// Kernels named *_packs_* read and write 16 bytes at a time, of bf16 8: a thread keeps four neighboring
+// channels (the f64 sums of eight would not fit in its registers). They need channels in multiples of four
+// and aligned pointers; the others take anything.
 #pragma once
 
 #include "gradflow/kernels/backend.h"
@@ -15,8 +18,8 @@
 
 namespace gradflow::kernels::cuda {
 
-inline constexpr int kChannelPack = kPackOf<float>;
-inline constexpr unsigned kPackTileColumns = kReduceTileColumns / kChannelPack;  // packs in a 128-byte line
+inline constexpr int kChannelPack = 4;
+inline constexpr unsigned kPackTileColumns = kReduceTileColumns / kChannelPack;  // packs of a tile
 
 struct RunningStatistics {
   float* mean;  // null: none are kept
@@ -25,19 +28,21 @@ struct RunningStatistics {
 };
 
 // What follows the normalization; op is uniform over the launch, so its branch costs nothing beside memory.
+template <class S>
 struct BatchNormTail {
   PointwiseId op;
-  const float* skip;   // null: no addition
+  const S* skip;       // null: no addition
   const Gates* gates;  // with skip
   double branch_scale;
 };
 
+template <class S>
 struct BatchNormTailBackward {
   PointwiseId op;
-  const float* y;      // null for identity
+  const S* y;          // null for identity
   const Gates* gates;  // null: no addition
   double branch_scale;
-  float* dskip;
+  S* dskip;
   GradMode skip_mode;
 };
 
@@ -62,8 +67,8 @@ __device__ inline float tail_backward(PointwiseId op, float y, float dy) {
 }
 
 // Sums of W neighboring columns: sum s of column w is at of[s * W + w].
-template <int W>
-__device__ inline void batch_norm_mean(const float* x, float* mean, std::size_t rows, std::size_t channels,
+template <int W, class S>
+__device__ inline void batch_norm_mean(const S* x, float* mean, std::size_t rows, std::size_t channels,
                                        const RunningStatistics& running, const ReductionScratch& scratch) {
   reduce_columns<W, kReduceTileColumns / W>(
       rows, channels / W, scratch,
@@ -88,8 +93,8 @@ __device__ inline void batch_norm_mean(const float* x, float* mean, std::size_t 
 // `mean` is the true mean rounded to f32. The mean of (x - mean) is what that rounding left over (mean_low),
 // and its square is taken off the variance: the corrected two-pass algorithm (Chan, Golub, LeVeque,
 // "Algorithms for computing the sample variance", 1983, eq. 1.7).
-template <int W>
-__device__ inline void batch_norm_variance(const float* x, const float* mean, float* mean_low, float* inv_std,
+template <int W, class S>
+__device__ inline void batch_norm_variance(const S* x, const float* mean, float* mean_low, float* inv_std,
                                            std::size_t rows, std::size_t channels, double epsilon,
                                            const RunningStatistics& running,
                                            const ReductionScratch& scratch) {
@@ -129,11 +134,11 @@ struct ChannelScale {
 
 // n = ((x - mean) - mean_low) * (inv_std * scale) + shift, so a mean far from 0 costs no digits. Null
 // mean_low is 0; without inv_std it follows from `variance`.
-template <int W>
-__device__ inline void batch_norm_apply(const float* x, float* y, const float* scale, const float* shift,
+template <int W, class S>
+__device__ inline void batch_norm_apply(const S* x, S* y, const float* scale, const float* shift,
                                         const float* mean, const float* mean_low, const float* inv_std,
                                         const float* variance, double epsilon, std::size_t rows,
-                                        std::size_t channels, const BatchNormTail& tail) {
+                                        std::size_t channels, const BatchNormTail<S>& tail) {
   const bool adds = tail.skip != nullptr;
   const float skip_factor = adds ? tail.gates->forward_skip : 1.0f;
   const float branch_factor =
@@ -162,8 +167,8 @@ __device__ inline void batch_norm_apply(const float* x, float* y, const float* s
 #pragma unroll
         for (int w = 0; w < W; ++w) {
           float n = fmaf((v.v[w] - s.mean.v[w]) - s.mean_low.v[w], s.factor.v[w], s.shift.v[w]);
-          if (adds) n = fmaf(skip_factor, before.v[w], branch_factor * n);
-          v.v[w] = tail_forward(tail.op, n);
+          if (adds) n = fmaf(skip_factor, before.v[w], branch_factor * as_stored<S>(n));
+          v.v[w] = tail_forward(tail.op, as_stored<S>(n));
         }
         store_pack(y + i, v);
       });
@@ -172,11 +177,11 @@ __device__ inline void batch_norm_apply(const float* x, float* y, const float* s
 // With g the gradient at the normalized output: dshift = sum g, dscale = sum g * xhat with
 // xhat = (x - mean) * inv_std. `means` receives both times `share`, one over the number of rows: [2,
 // channels].
-template <int W>
-__device__ inline void batch_norm_backward_sums(const float* x, const float* dy, const float* mean,
+template <int W, class S>
+__device__ inline void batch_norm_backward_sums(const S* x, const S* dy, const float* mean,
                                                 const float* inv_std, float* dscale, float* dshift,
                                                 bool accumulate, float* means, double share, std::size_t rows,
-                                                std::size_t channels, const BatchNormTailBackward& tail,
+                                                std::size_t channels, const BatchNormTailBackward<S>& tail,
                                                 const ReductionScratch& scratch) {
   const float branch_factor =
       tail.gates != nullptr
@@ -191,8 +196,8 @@ __device__ inline void batch_norm_backward_sums(const float* x, const float* dy,
         if (tail.y != nullptr) out = load_pack<W>(tail.y + i);
 #pragma unroll
         for (int w = 0; w < W; ++w) {
-          float d = tail.y != nullptr ? tail_backward(tail.op, out.v[w], g.v[w]) : g.v[w];
-          if (tail.gates != nullptr) d = branch_factor * d;
+          float d = tail.y != nullptr ? as_stored<S>(tail_backward(tail.op, out.v[w], g.v[w])) : g.v[w];
+          if (tail.gates != nullptr) d = as_stored<S>(branch_factor * d);
           const float xhat = (v.v[w] - mean[W * pack + w]) * inv_std[W * pack + w];
           sums.of[w] += static_cast<double>(d);
           sums.of[W + w] = fma(static_cast<double>(d), static_cast<double>(xhat), sums.of[W + w]);
@@ -220,11 +225,11 @@ struct ChannelGradient {
 };
 
 // dx (=|+=) scale * inv_std * (g - mean(g) - xhat * mean(g * xhat)), and dskip beside it.
-template <int W>
-__device__ inline void batch_norm_backward_apply(const float* x, const float* dy, const float* scale,
+template <int W, class S>
+__device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const float* scale,
                                                  const float* mean, const float* inv_std, const float* means,
-                                                 float* dx, GradMode mode, std::size_t rows,
-                                                 std::size_t channels, const BatchNormTailBackward& tail) {
+                                                 S* dx, GradMode mode, std::size_t rows, std::size_t channels,
+                                                 const BatchNormTailBackward<S>& tail) {
   const bool adds = tail.gates != nullptr;
   const float skip_factor = adds ? tail.gates->backward_skip : 1.0f;
   const float branch_factor =
@@ -251,7 +256,7 @@ __device__ inline void batch_norm_backward_apply(const float* x, const float* dy
         if (tail.y != nullptr) {
           const Pack<W> out = load_pack<W>(tail.y + i);
 #pragma unroll
-          for (int w = 0; w < W; ++w) d.v[w] = tail_backward(tail.op, out.v[w], d.v[w]);
+          for (int w = 0; w < W; ++w) d.v[w] = as_stored<S>(tail_backward(tail.op, out.v[w], d.v[w]));
         }
         if (adds && tail.skip_mode != GradMode::none) {
           Pack<W> s;
@@ -268,7 +273,7 @@ __device__ inline void batch_norm_backward_apply(const float* x, const float* dy
         if (mode == GradMode::accumulate) old = load_pack<W>(dx + i);
 #pragma unroll
         for (int w = 0; w < W; ++w) {
-          const float at_n = adds ? branch_factor * d.v[w] : d.v[w];
+          const float at_n = adds ? as_stored<S>(branch_factor * d.v[w]) : d.v[w];
           const float xhat = (v.v[w] - g.mean.v[w]) * g.inv_std.v[w];
           const float value = g.factor.v[w] * fmaf(-xhat, g.mean_g_xhat.v[w], at_n - g.mean_g.v[w]);
           d.v[w] = mode == GradMode::accumulate ? old.v[w] + value : value;
@@ -277,40 +282,42 @@ __device__ inline void batch_norm_backward_apply(const float* x, const float* dy
       });
 }
 
-#define GRADFLOW_BATCH_NORM_KERNELS(infix, W)                                                               \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                               \
-      batch_norm_mean_##infix##f32(const float* x, float* mean, std::size_t rows, std::size_t channels,     \
-                                   RunningStatistics running, ReductionScratch scratch) {                   \
-    batch_norm_mean<W>(x, mean, rows, channels, running, scratch);                                          \
-  }                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_variance_##infix##f32(             \
-      const float* x, const float* mean, float* mean_low, float* inv_std, std::size_t rows,                 \
-      std::size_t channels, double epsilon, RunningStatistics running, ReductionScratch scratch) {          \
-    batch_norm_variance<W>(x, mean, mean_low, inv_std, rows, channels, epsilon, running, scratch);          \
-  }                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_apply_##infix##f32(                \
-      const float* x, float* y, const float* scale, const float* shift, const float* mean,                  \
-      const float* mean_low, const float* inv_std, const float* variance, double epsilon, std::size_t rows, \
-      std::size_t channels, BatchNormTail tail) {                                                           \
-    batch_norm_apply<W>(x, y, scale, shift, mean, mean_low, inv_std, variance, epsilon, rows, channels,     \
-                        tail);                                                                              \
-  }                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_sums_##infix##f32(        \
-      const float* x, const float* dy, const float* mean, const float* inv_std, float* dscale,              \
-      float* dshift, bool accumulate, float* means, double share, std::size_t rows, std::size_t channels,   \
-      BatchNormTailBackward tail, ReductionScratch scratch) {                                               \
-    batch_norm_backward_sums<W>(x, dy, mean, inv_std, dscale, dshift, accumulate, means, share, rows,       \
-                                channels, tail, scratch);                                                   \
-  }                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_apply_##infix##f32(       \
-      const float* x, const float* dy, const float* scale, const float* mean, const float* inv_std,         \
-      const float* means, float* dx, GradMode mode, std::size_t rows, std::size_t channels,                 \
-      BatchNormTailBackward tail) {                                                                         \
-    batch_norm_backward_apply<W>(x, dy, scale, mean, inv_std, means, dx, mode, rows, channels, tail);       \
+#define GRADFLOW_BATCH_NORM_KERNELS(S, suffix, W)                                                          \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+      batch_norm_mean_##suffix(const S* x, float* mean, std::size_t rows, std::size_t channels,            \
+                               RunningStatistics running, ReductionScratch scratch) {                      \
+    batch_norm_mean<W>(x, mean, rows, channels, running, scratch);                                         \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_variance_##suffix(                \
+      const S* x, const float* mean, float* mean_low, float* inv_std, std::size_t rows,                    \
+      std::size_t channels, double epsilon, RunningStatistics running, ReductionScratch scratch) {         \
+    batch_norm_variance<W>(x, mean, mean_low, inv_std, rows, channels, epsilon, running, scratch);         \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_apply_##suffix(                   \
+      const S* x, S* y, const float* scale, const float* shift, const float* mean, const float* mean_low,  \
+      const float* inv_std, const float* variance, double epsilon, std::size_t rows, std::size_t channels, \
+      BatchNormTail<S> tail) {                                                                             \
+    batch_norm_apply<W>(x, y, scale, shift, mean, mean_low, inv_std, variance, epsilon, rows, channels,    \
+                        tail);                                                                             \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_sums_##suffix(           \
+      const S* x, const S* dy, const float* mean, const float* inv_std, float* dscale, float* dshift,      \
+      bool accumulate, float* means, double share, std::size_t rows, std::size_t channels,                 \
+      BatchNormTailBackward<S> tail, ReductionScratch scratch) {                                           \
+    batch_norm_backward_sums<W>(x, dy, mean, inv_std, dscale, dshift, accumulate, means, share, rows,      \
+                                channels, tail, scratch);                                                  \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_apply_##suffix(          \
+      const S* x, const S* dy, const float* scale, const float* mean, const float* inv_std,                \
+      const float* means, S* dx, GradMode mode, std::size_t rows, std::size_t channels,                    \
+      BatchNormTailBackward<S> tail) {                                                                     \
+    batch_norm_backward_apply<W>(x, dy, scale, mean, inv_std, means, dx, mode, rows, channels, tail);      \
   }
 
-GRADFLOW_BATCH_NORM_KERNELS(, 1)
-GRADFLOW_BATCH_NORM_KERNELS(packs_, kChannelPack)
+GRADFLOW_BATCH_NORM_KERNELS(float, f32, 1)
+GRADFLOW_BATCH_NORM_KERNELS(float, packs_f32, kChannelPack)
+GRADFLOW_BATCH_NORM_KERNELS(Bf16, bf16, 1)
+GRADFLOW_BATCH_NORM_KERNELS(Bf16, packs_bf16, kChannelPack)
 #undef GRADFLOW_BATCH_NORM_KERNELS
 
 }  // namespace gradflow::kernels::cuda

@@ -13,7 +13,7 @@ namespace gradflow::kernels::cuda {
 class ConvolutionLibrary {
  public:
   virtual ~ConvolutionLibrary() = default;
-  virtual std::shared_ptr<Convolution> prepare(const ConvolutionDesc& desc) = 0;
+  virtual std::shared_ptr<Convolution> prepare(const ConvolutionDesc& desc, bool tf32) = 0;
 };
 
 // Opened by the first convolution: starting cuDNN costs a few hundred milliseconds and memory on the device.

@@ -19,7 +19,7 @@ DeviceInfo describe_device(const DeviceQueue& queue, const MatmulLibrary& produc
   info.model = fmt::format("{} (compute {}.{})", properties.name, properties.major, properties.minor);
   info.libraries = fmt::format("CUDA {}, {}, driver for CUDA {}", cuda_version(runtime), products.version(),
                                cuda_version(driver));
-  info.precision = "f32 (no TF32, no fast-math)";
+  info.precision = "f32 (no TF32, no fast-math), bf16 (f32 sums)";
   info.memory_bytes = properties.totalGlobalMem;
   info.cache_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   info.threads = properties.multiProcessorCount;
@@ -89,12 +89,19 @@ std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& laun
 }
 
 std::shared_ptr<Convolution> CudaBackend::prepare_convolution(const ConvolutionDesc& desc) {
-  require_supported(desc.dtype, "convolution");
+  require_storage(desc.dtype, "convolution");
   require_convolution(desc);
   if (!convolutions_) convolutions_ = open_convolution_library(queue_);
-  return convolutions_->prepare(desc);
+  return convolutions_->prepare(desc, tf32_);
 }
 
-std::shared_ptr<Matmul> CudaBackend::prepare_matmul(const MatmulDesc& desc) { return products_->prepare(desc); }
+std::shared_ptr<Matmul> CudaBackend::prepare_matmul(const MatmulDesc& desc) {
+  return products_->prepare(desc, tf32_);
+}
+
+void CudaBackend::allow_tf32() {
+  tf32_ = true;
+  info_.precision = "f32 with TF32 products (no fast-math), bf16 (f32 sums)";
+}
 
 }  // namespace gradflow::kernels::cuda

@@ -33,6 +33,7 @@ class CudaBackend final : public KernelBackend {
   void profile_start() override { cuda::profile_start(queue_); }
   void profile_stop() override { cuda::profile_stop(queue_); }
   std::unique_ptr<Timer> make_timer() override { return cuda::make_timer(queue_); }
+  void allow_tf32() override;
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
   std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc& desc) override;
 
@@ -44,6 +45,7 @@ class CudaBackend final : public KernelBackend {
   std::unique_ptr<MatmulLibrary> products_;
   std::unique_ptr<ConvolutionLibrary> convolutions_;  // null before the first
   DeviceInfo info_;
+  bool tf32_ = false;
   Ranges ranges_;
 };
 

@@ -42,7 +42,7 @@ class Cublas final : public MatmulLibrary {
   Cublas(const Cublas&) = delete;
   Cublas& operator=(const Cublas&) = delete;
 
-  std::shared_ptr<Matmul> prepare(const MatmulDesc& desc) override;
+  std::shared_ptr<Matmul> prepare(const MatmulDesc& desc, bool tf32) override;
 
   std::string version() const override {
     int number = 0;
@@ -64,14 +64,19 @@ class Cublas final : public MatmulLibrary {
   DeviceQueue& queue_;
   cublasHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  std::vector<std::pair<MatmulDesc, std::shared_ptr<Matmul>>> prepared_;
+  struct Prepared {
+    MatmulDesc desc;
+    bool tf32;
+    std::shared_ptr<Matmul> product;
+  };
+  std::vector<Prepared> prepared_;
 };
 
 // cuBLAS counts columns first. A row-major [m, n] matrix is a column-major [n, m] one, and
 // y = op(a) op(b) becomes y^T = op(b)^T op(a)^T: so the operands change places and nothing is transposed.
 class CublasMatmul final : public Matmul {
  public:
-  CublasMatmul(Cublas& library, const MatmulDesc& desc) : library_(library), desc_(desc) {}
+  CublasMatmul(Cublas& library, const MatmulDesc& desc, bool tf32) : library_(library), desc_(desc), tf32_(tf32) {}
 
   std::size_t workspace_bytes() const noexcept override { return 0; }  // the handle has its own
 
@@ -94,26 +99,32 @@ class CublasMatmul final : public Matmul {
     }
     const float one = 1.0f;
     const float beta = accumulate || with_bias ? 1.0f : 0.0f;
-    // Pedantic f32 for f32; for bf16 the tensor cores, whose products are exact and sums f32. The handle's mode
-    // would override the call's.
-    const bool f32 = dtype == DType::f32;
-    check_cublas(cublasSetMathMode(library_.handle(), f32 ? CUBLAS_PEDANTIC_MATH
-                                                          : CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
+    // Pedantic f32 for f32 unless TF32 was asked for; for bf16 the tensor cores, whose products are exact and sums
+    // f32. The handle's mode would override the call's.
+    const bool pedantic = dtype == DType::f32 && !tf32_;
+    const bool tf32 = dtype == DType::f32 && tf32_;
+    check_cublas(cublasSetMathMode(library_.handle(), pedantic ? CUBLAS_PEDANTIC_MATH
+                                                      : tf32   ? CUBLAS_TF32_TENSOR_OP_MATH
+                                                               : CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
                  "cublasSetMathMode");
     check_cublas(
         cublasGemmEx_64(library_.handle(), transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                         transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, type_of(dtype), transpose_b ? k : n, a,
                         type_of(dtype), transpose_a ? m : k, &beta, y, type_of(y_dtype), n,
-                        f32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                        pedantic ? CUBLAS_COMPUTE_32F_PEDANTIC
+                        : tf32   ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                 : CUBLAS_COMPUTE_32F,
+                        CUBLAS_GEMM_DEFAULT),
         "a matrix product");
   }
 
  private:
   Cublas& library_;
   MatmulDesc desc_;
+  bool tf32_;
 };
 
-std::shared_ptr<Matmul> Cublas::prepare(const MatmulDesc& desc) {
+std::shared_ptr<Matmul> Cublas::prepare(const MatmulDesc& desc, bool tf32) {
   require_storage(desc.dtype, "matmul");
   require_storage(desc.y_dtype, "matmul");
   if (desc.dtype == DType::f32 && desc.y_dtype != DType::f32)
@@ -122,10 +133,10 @@ std::shared_ptr<Matmul> Cublas::prepare(const MatmulDesc& desc) {
     throw InternalError(fmt::format("matrix product of negative size {}x{}x{}", desc.m, desc.n, desc.k));
   }
   if (desc.bias && desc.accumulate) throw InternalError("a matrix product takes a bias or accumulates, not both");
-  for (const auto& [known, product] : prepared_) {
-    if (known == desc) return product;
+  for (const Prepared& p : prepared_) {
+    if (p.desc == desc && p.tf32 == tf32) return p.product;
   }
-  return prepared_.emplace_back(desc, std::make_shared<CublasMatmul>(*this, desc)).second;
+  return prepared_.emplace_back(desc, tf32, std::make_shared<CublasMatmul>(*this, desc, tf32)).product;
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace gradflow::kernels::cuda {
 class MatmulLibrary {
  public:
   virtual ~MatmulLibrary() = default;
-  virtual std::shared_ptr<Matmul> prepare(const MatmulDesc& desc) = 0;
+  virtual std::shared_ptr<Matmul> prepare(const MatmulDesc& desc, bool tf32) = 0;
   virtual std::string version() const = 0;  // "cuBLAS 13.1.0"
 };
 

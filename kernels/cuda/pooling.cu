@@ -8,8 +8,14 @@
 namespace gradflow::kernels::cuda {
 namespace {
 
-const float* in(const void* p) { return static_cast<const float*>(p); }
-float* out(void* p) { return static_cast<float*>(p); }
+template <class S>
+const S* in(const void* p) {
+  return static_cast<const S*>(p);
+}
+template <class S>
+S* out(void* p) {
+  return static_cast<S*>(p);
+}
 int narrow_int(std::int64_t n) { return static_cast<int>(n); }
 std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
@@ -44,52 +50,58 @@ BlockGrid grid(const Queue& queue, std::int64_t batch, std::size_t places) {
 }  // namespace
 
 void max_pool_forward(Queue& queue, const MaxPoolForward& a) {
-  require_supported(a.dtype, "max_pool_forward");
-  const std::size_t n = outputs(a.window), batch = size(a.window.batch);
-  if (n == 0 || batch == 0) return;
-  launch(queue, GRADFLOW_KERNEL(pool_max_all_f32), grid(queue, a.window.batch, n), in(a.x), out(a.y),
-         a.winners, plan_of(a.window), batch);
+  visit_storage(a.dtype, "max_pool_forward", [&]<class S>() {
+    const std::size_t n = outputs(a.window), batch = size(a.window.batch);
+    if (n == 0 || batch == 0) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_max_all), grid(queue, a.window.batch, n), in<S>(a.x),
+           out<S>(a.y), a.winners, plan_of(a.window), batch);
+  });
 }
 
 void max_pool_backward(Queue& queue, const MaxPoolBackward& a) {
-  require_supported(a.dtype, "max_pool_backward");
-  const std::size_t n = inputs(a.window), batch = size(a.window.batch);
-  if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
-  launch(queue, GRADFLOW_KERNEL(pool_max_gradient_f32), grid(queue, a.window.batch, n), a.winners, in(a.dy),
-         out(a.dx), a.mode == GradMode::accumulate, plan_of(a.window), batch);
+  visit_storage(a.dtype, "max_pool_backward", [&]<class S>() {
+    const std::size_t n = inputs(a.window), batch = size(a.window.batch);
+    if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_max_gradient), grid(queue, a.window.batch, n), a.winners,
+           in<S>(a.dy), out<S>(a.dx), a.mode == GradMode::accumulate, plan_of(a.window), batch);
+  });
 }
 
 void average_pool_forward(Queue& queue, const AveragePoolForward& a) {
-  require_supported(a.dtype, "average_pool_forward");
-  const std::size_t n = outputs(a.window), batch = size(a.window.batch);
-  if (n == 0 || batch == 0) return;
-  launch(queue, GRADFLOW_KERNEL(pool_average_all_f32), grid(queue, a.window.batch, n), in(a.x), out(a.y),
-         share(a.window), plan_of(a.window), batch);
+  visit_storage(a.dtype, "average_pool_forward", [&]<class S>() {
+    const std::size_t n = outputs(a.window), batch = size(a.window.batch);
+    if (n == 0 || batch == 0) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_average_all), grid(queue, a.window.batch, n), in<S>(a.x),
+           out<S>(a.y), share(a.window), plan_of(a.window), batch);
+  });
 }
 
 void average_pool_backward(Queue& queue, const AveragePoolBackward& a) {
-  require_supported(a.dtype, "average_pool_backward");
-  const std::size_t n = inputs(a.window), batch = size(a.window.batch);
-  if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
-  launch(queue, GRADFLOW_KERNEL(pool_average_gradient_f32), grid(queue, a.window.batch, n), in(a.dy),
-         out(a.dx), a.mode == GradMode::accumulate, static_cast<float>(share(a.window)), plan_of(a.window),
-         batch);
+  visit_storage(a.dtype, "average_pool_backward", [&]<class S>() {
+    const std::size_t n = inputs(a.window), batch = size(a.window.batch);
+    if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_average_gradient), grid(queue, a.window.batch, n), in<S>(a.dy),
+           out<S>(a.dx), a.mode == GradMode::accumulate, static_cast<float>(share(a.window)),
+           plan_of(a.window), batch);
+  });
 }
 
 void shortcut_forward(Queue& queue, const ShortcutForward& a) {
-  require_supported(a.dtype, "shortcut_forward");
-  const std::size_t n = size(a.shape.out_height() * a.shape.out_width() * a.shape.outputs);
-  if (n == 0 || a.shape.batch == 0) return;
-  launch(queue, GRADFLOW_KERNEL(shortcut_all_f32), grid(queue, a.shape.batch, n), in(a.x), out(a.y),
-         plan_of(a.shape), size(a.shape.batch));
+  visit_storage(a.dtype, "shortcut_forward", [&]<class S>() {
+    const std::size_t n = size(a.shape.out_height() * a.shape.out_width() * a.shape.outputs);
+    if (n == 0 || a.shape.batch == 0) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, shortcut_all), grid(queue, a.shape.batch, n), in<S>(a.x), out<S>(a.y),
+           plan_of(a.shape), size(a.shape.batch));
+  });
 }
 
 void shortcut_backward(Queue& queue, const ShortcutBackward& a) {
-  require_supported(a.dtype, "shortcut_backward");
-  const std::size_t n = size(a.shape.height * a.shape.width * a.shape.channels);
-  if (n == 0 || a.shape.batch == 0 || a.mode == GradMode::none) return;
-  launch(queue, GRADFLOW_KERNEL(shortcut_gradient_f32), grid(queue, a.shape.batch, n), in(a.dy), out(a.dx),
-         a.mode == GradMode::accumulate, plan_of(a.shape), size(a.shape.batch));
+  visit_storage(a.dtype, "shortcut_backward", [&]<class S>() {
+    const std::size_t n = size(a.shape.height * a.shape.width * a.shape.channels);
+    if (n == 0 || a.shape.batch == 0 || a.mode == GradMode::none) return;
+    launch(queue, GRADFLOW_KERNEL_OF(S, shortcut_gradient), grid(queue, a.shape.batch, n), in<S>(a.dy),
+           out<S>(a.dx), a.mode == GradMode::accumulate, plan_of(a.shape), size(a.shape.batch));
+  });
 }
 
 }  // namespace gradflow::kernels::cuda

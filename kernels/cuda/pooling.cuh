@@ -1,13 +1,15 @@
 // Pooling and the parameter-free shortcut. A thread has one place of an image and takes it in image after
 // image: of y forward, of x backward, where it gathers from the windows that cover it. So no two threads
 // write one place, no atomics are needed, and the place is computed once. Channels come last: neighboring
-// threads read neighboring addresses. Images have fewer than 2^31 elements, see require_small_image().
+// threads read neighboring addresses. Images have fewer than 2^31 elements, see require_small_image(). Of f32
+// or bf16 (S); sums are f32, averages f64, and rounded once.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/storage.cuh"
 
 namespace gradflow::kernels::cuda {
 
@@ -56,36 +58,37 @@ __device__ inline std::size_t outputs_of(const PoolPlan& p) {
   return static_cast<std::size_t>(p.out_height * p.out_width * p.channels);
 }
 
-__device__ inline void put_gradient(float* to, bool accumulate, float value) {
-  *to = accumulate ? *to + value : value;
+template <class S>
+__device__ inline void put_gradient(S* to, bool accumulate, float value) {
+  *to = narrow<S>(accumulate ? widen(*to) + value : value);
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    pool_max_all_f32(const float* x, float* y, std::int32_t* winners, PoolPlan p, std::size_t batch) {
+template <class S>
+__device__ inline void pool_max_all(const S* x, S* y, std::int32_t* winners, PoolPlan p, std::size_t batch) {
   const std::size_t inputs = inputs_of(p), outputs = outputs_of(p);
   walk_columns(
       batch, outputs, [=](std::size_t i) { return output_place(i, p); },
       [=](std::size_t b, std::size_t i, const PoolPlace& place) {
-        const float* image = x + b * inputs + place.channel;
+        const S* image = x + b * inputs + place.channel;
         int winner = place.rows.begin * p.width + place.columns.begin;
-        float best = image[winner * p.channels];
+        float best = widen(image[winner * p.channels]);
         for (int r = place.rows.begin; r < place.rows.end; ++r) {
           for (int c = place.columns.begin; c < place.columns.end; ++c) {
-            const float v = image[(r * p.width + c) * p.channels];
+            const float v = widen(image[(r * p.width + c) * p.channels]);
             if (v > best || v != v) {
               best = v;
               winner = r * p.width + c;
             }
           }
         }
-        y[b * outputs + i] = best;
+        y[b * outputs + i] = narrow<S>(best);
         if (winners != nullptr) winners[b * outputs + i] = winner;
       });
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    pool_max_gradient_f32(const std::int32_t* winners, const float* dy, float* dx, bool accumulate,
-                          PoolPlan p, std::size_t batch) {
+template <class S>
+__device__ inline void pool_max_gradient(const std::int32_t* winners, const S* dy, S* dx, bool accumulate,
+                                         PoolPlan p, std::size_t batch) {
   const std::size_t inputs = inputs_of(p), outputs = outputs_of(p);
   walk_columns(
       batch, inputs, [=](std::size_t i) { return input_place(i, p); },
@@ -95,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
         for (int r = place.rows.begin; r < place.rows.end; ++r) {
           for (int c = place.columns.begin; c < place.columns.end; ++c) {
             const std::size_t from = image + static_cast<std::size_t>((r * p.out_width + c) * p.channels);
-            if (winners[from] == place.at) sum += dy[from];
+            if (winners[from] == place.at) sum += widen(dy[from]);
           }
         }
         put_gradient(dx + b * inputs + i, accumulate, sum);
@@ -103,35 +106,35 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
 }
 
 // share: one over the number of elements of a window.
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    pool_average_all_f32(const float* x, float* y, double share, PoolPlan p, std::size_t batch) {
+template <class S>
+__device__ inline void pool_average_all(const S* x, S* y, double share, PoolPlan p, std::size_t batch) {
   const std::size_t inputs = inputs_of(p), outputs = outputs_of(p);
   walk_columns(
       batch, outputs, [=](std::size_t i) { return output_place(i, p); },
       [=](std::size_t b, std::size_t i, const PoolPlace& place) {
-        const float* image = x + b * inputs + place.channel;
+        const S* image = x + b * inputs + place.channel;
         double sum = 0.0;
         for (int r = place.rows.begin; r < place.rows.end; ++r) {
           for (int c = place.columns.begin; c < place.columns.end; ++c) {
-            sum += static_cast<double>(image[(r * p.width + c) * p.channels]);
+            sum += static_cast<double>(widen(image[(r * p.width + c) * p.channels]));
           }
         }
-        y[b * outputs + i] = static_cast<float>(sum * share);
+        y[b * outputs + i] = narrow<S>(static_cast<float>(sum * share));
       });
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    pool_average_gradient_f32(const float* dy, float* dx, bool accumulate, float share, PoolPlan p,
-                              std::size_t batch) {
+template <class S>
+__device__ inline void pool_average_gradient(const S* dy, S* dx, bool accumulate, float share, PoolPlan p,
+                                             std::size_t batch) {
   const std::size_t inputs = inputs_of(p), outputs = outputs_of(p);
   walk_columns(
       batch, inputs, [=](std::size_t i) { return input_place(i, p); },
       [=](std::size_t b, std::size_t i, const PoolPlace& place) {
-        const float* image = dy + b * outputs + place.channel;
+        const S* image = dy + b * outputs + place.channel;
         float sum = 0.0f;
         for (int r = place.rows.begin; r < place.rows.end; ++r) {
           for (int c = place.columns.begin; c < place.columns.end; ++c) {
-            sum += share * image[(r * p.out_width + c) * p.channels];
+            sum += share * widen(image[(r * p.out_width + c) * p.channels]);
           }
         }
         put_gradient(dx + b * inputs + i, accumulate, sum);
@@ -139,8 +142,8 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
 }
 
 // Where in the other image a place has its partner; -1: nowhere.
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    shortcut_all_f32(const float* x, float* y, ShortcutPlan s, std::size_t batch) {
+template <class S>
+__device__ inline void shortcut_all(const S* x, S* y, ShortcutPlan s, std::size_t batch) {
   const auto inputs = static_cast<std::size_t>(s.height * s.width * s.channels);
   const auto outputs = static_cast<std::size_t>(s.out_height * s.out_width * s.outputs);
   walk_columns(
@@ -151,12 +154,13 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
         return channel < s.channels ? pixel * s.channels + channel : -1;
       },
       [=](std::size_t b, std::size_t i, int from) {
-        y[b * outputs + i] = from >= 0 ? x[b * inputs + static_cast<std::size_t>(from)] : 0.0f;
+        y[b * outputs + i] = from >= 0 ? x[b * inputs + static_cast<std::size_t>(from)] : narrow<S>(0.0f);
       });
 }
 
-extern "C" __global__ void __launch_bounds__(kBlockThreads)
-    shortcut_gradient_f32(const float* dy, float* dx, bool accumulate, ShortcutPlan s, std::size_t batch) {
+template <class S>
+__device__ inline void shortcut_gradient(const S* dy, S* dx, bool accumulate, ShortcutPlan s,
+                                         std::size_t batch) {
   const auto inputs = static_cast<std::size_t>(s.height * s.width * s.channels);
   const auto outputs = static_cast<std::size_t>(s.out_height * s.out_width * s.outputs);
   walk_columns(
@@ -170,8 +174,38 @@ extern "C" __global__ void __launch_bounds__(kBlockThreads)
       },
       [=](std::size_t b, std::size_t i, int from) {
         put_gradient(dx + b * inputs + i, accumulate,
-                     from >= 0 ? dy[b * outputs + static_cast<std::size_t>(from)] : 0.0f);
+                     from >= 0 ? widen(dy[b * outputs + static_cast<std::size_t>(from)]) : 0.0f);
       });
 }
+
+#define GRADFLOW_POOLING_KERNELS(S, suffix)                                                                \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+      pool_max_all_##suffix(const S* x, S* y, std::int32_t* winners, PoolPlan p, std::size_t batch) {      \
+    pool_max_all(x, y, winners, p, batch);                                                                 \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) pool_max_gradient_##suffix(                  \
+      const std::int32_t* winners, const S* dy, S* dx, bool accumulate, PoolPlan p, std::size_t batch) {   \
+    pool_max_gradient(winners, dy, dx, accumulate, p, batch);                                              \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+      pool_average_all_##suffix(const S* x, S* y, double share, PoolPlan p, std::size_t batch) {           \
+    pool_average_all(x, y, share, p, batch);                                                               \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) pool_average_gradient_##suffix(              \
+      const S* dy, S* dx, bool accumulate, float share, PoolPlan p, std::size_t batch) {                   \
+    pool_average_gradient(dy, dx, accumulate, share, p, batch);                                            \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+      shortcut_all_##suffix(const S* x, S* y, ShortcutPlan s, std::size_t batch) {                         \
+    shortcut_all(x, y, s, batch);                                                                          \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+      shortcut_gradient_##suffix(const S* dy, S* dx, bool accumulate, ShortcutPlan s, std::size_t batch) { \
+    shortcut_gradient(dy, dx, accumulate, s, batch);                                                       \
+  }
+
+GRADFLOW_POOLING_KERNELS(float, f32)
+GRADFLOW_POOLING_KERNELS(Bf16, bf16)
+#undef GRADFLOW_POOLING_KERNELS
 
 }  // namespace gradflow::kernels::cuda

@@ -78,11 +78,16 @@ __device__ inline void store_pack(float* p, const Pack<W>& pack) {
   }
 }
 
+// Of bf16 also 8 bytes at a time (W = 4), beside a pack of floats.
 template <int W>
 __device__ inline Pack<W> load_pack(const Bf16* p) {
   Pack<W> pack;
   if constexpr (W == 1) {
     pack.v[0] = widen(*p);
+  } else if constexpr (W == 4) {
+    const uint2 q = *reinterpret_cast<const uint2*>(p);
+    pack.v[0] = __uint_as_float(q.x << 16), pack.v[1] = __uint_as_float(q.x & 0xffff0000u);
+    pack.v[2] = __uint_as_float(q.y << 16), pack.v[3] = __uint_as_float(q.y & 0xffff0000u);
   } else {
     static_assert(W == 8);
     const uint4 q = *reinterpret_cast<const uint4*>(p);
@@ -96,7 +101,6 @@ __device__ inline Pack<W> load_pack(const Bf16* p) {
   return pack;
 }
 
-// Also 8 bytes at a time (W = 4), beside a pack of floats.
 template <int W>
 __device__ inline void store_pack(Bf16* p, const Pack<W>& pack) {
   if constexpr (W == 1) {

@@ -1,4 +1,5 @@
 // Convolutions against the definition in f64, written as a sum over all pairs of input and output pixels.
+#include "bf16_numbers.h"
 #include "support.h"
 
 namespace gradflow::kernels::test {
@@ -138,6 +139,67 @@ TEST_P(ConvolutionOnBackends, AgreesWithTheDefinition) {
       device().deallocate(workspace);
     }
   });
+}
+
+// bf16 images and weights; an f32 bias and an f32 gradient of the weights.
+TEST_P(ConvolutionOnBackends, InBf16AgreesWithTheDefinition) {
+  Random random(92);
+  for (const ConvolutionCase& c : convolution_cases()) {
+    ConvolutionDesc d = c.d;
+    d.dtype = DType::bf16;
+    SCOPED_TRACE(c.name);
+    const auto convolution = device().prepare_convolution(d);
+    const std::size_t nx = std::size_t(d.batch * d.height * d.width * d.channels),
+                      nw = std::size_t(d.outputs * d.kernel_h * d.kernel_w * (d.channels / d.groups)),
+                      ny = std::size_t(d.batch * d.out_height() * d.out_width() * d.outputs);
+    const auto numbers = [&](std::size_t n) { return rounded(random.normals<float>(n)); };
+    const std::vector<Bf16> x = numbers(nx), w = numbers(nw), dy = numbers(ny), old_x = numbers(nx);
+    const std::vector<float> bias = random.normals<float>(std::size_t(d.outputs)),
+                             old_w = random.normals<float>(nw);
+    Sums y(ny), dx(nx), dw(nw);
+    for_each_product(d, [&](std::size_t ix, std::size_t iw, std::size_t iy) {
+      const double vx = double(to_float(x[ix])), vw = double(to_float(w[iw])), vy = double(to_float(dy[iy]));
+      y.add(iy, vx * vw), dx.add(ix, vy * vw), dw.add(iw, vy * vx);
+    });
+    if (d.bias)
+      for (std::size_t i = 0; i < ny; ++i) y.add(i, double(bias[i % bias.size()]));
+    // Products of bf16 numbers are exact in f32, whose sums err as in the test above. Rounding to bf16 adds
+    // 2^-8 of the result at most; where something is added to it (all of these are below 6), of the sum as
+    // well.
+    const auto near = [](const Sums& sums, int roundings) {
+      return [&sums, roundings](std::size_t i) {
+        return 6 * epsilon<float>() * sums.magnitude[i] + 1e-30 +
+               0x1.01p-8 * (roundings * std::fabs(sums.value[i]) + (roundings > 1 ? 6 : 0));
+      };
+    };
+    const std::size_t bytes =
+        std::max({convolution->forward_workspace(), convolution->backward_data_workspace(),
+                  convolution->backward_weights_workspace()});
+    DeviceArray<unsigned char> room(device(), bytes);
+    void* workspace = room.data();
+    DeviceArray<Bf16> px(device(), x, 1), pw(device(), w, 1), pdy(device(), dy, 1),
+        py(device(), ny, Bf16{7}, 1);
+    DeviceArray<float> pbias(device(), bias);
+    convolution->forward(px.data(), pw.data(), d.bias ? pbias.data() : nullptr, py.data(), workspace);
+    EXPECT_TRUE(all_near(widened(py.get()), y.value, near(y, 1))) << "forward";
+    for (const bool accumulate : {false, true}) {
+      const GradMode mode = accumulate ? GradMode::accumulate : GradMode::overwrite;
+      DeviceArray<Bf16> pdx(device(), accumulate ? old_x : std::vector<Bf16>(nx, Bf16{0x7fff}), 1);
+      DeviceArray<float> pdw(device(), accumulate ? old_w : std::vector<float>(nw, NAN), 1);
+      convolution->backward_data(pdy.data(), pw.data(), pdx.data(), mode, workspace);
+      convolution->backward_weights(px.data(), pdy.data(), pdw.data(), mode, workspace);
+      Sums want_x = dx, want_w = dw;
+      if (accumulate) {
+        for (std::size_t i = 0; i < nx; ++i) want_x.add(i, double(to_float(old_x[i])));
+        for (std::size_t i = 0; i < nw; ++i) want_w.add(i, double(old_w[i]));
+      }
+      EXPECT_TRUE(all_near(widened(pdx.get()), want_x.value, near(want_x, accumulate ? 2 : 1)))
+          << "data, accumulate " << accumulate;
+      EXPECT_TRUE(all_near(pdw.get(), want_w.value, near(want_w, device().is_host() ? 0 : 1)))
+          << "weights, accumulate " << accumulate;
+    }
+    device().synchronize();
+  }
 }
 
 TEST_P(ConvolutionOnBackends, EqualDescriptionsShareOne) {

@@ -64,6 +64,7 @@ class SimtBackend : public KernelBackend {
   void profile_start() override {}
   void profile_stop() override {}
   std::unique_ptr<Timer> make_timer() override { return std::make_unique<HostTimer>(); }
+  void allow_tf32() override { std::abort(); }  // no test of a kernel asks
   std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) override;
   // cuDNN cannot be emulated, and no test of a kernel needs a convolution.
   std::shared_ptr<Convolution> prepare_convolution(const ConvolutionDesc&) override { std::abort(); }

@@ -21,8 +21,6 @@ using Pointers = std::span<void* const>;
 inline Operand numbers(DType t, std::size_t n) { return {.dtype = t, .elements = n}; }
 inline Operand zeros(std::size_t bytes) { return {Content::zero, DType::u8, bytes}; }
 inline Operand statistics() { return zeros(sizeof(Stats)); }
-// Parameters and their gradients beside tensors of type t.
-inline DType parameter_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 inline Operand gates() { return {Content::gates, DType::u8, sizeof(kernels::Gates)}; }
 inline Stats* stats_at(void* p) { return static_cast<Stats*>(p); }
 

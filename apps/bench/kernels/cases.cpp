@@ -12,11 +12,9 @@ std::vector<KernelCase> kernel_cases(DType dtype) {
   list.pointwise();
   list.residual();
   list.fusions();
-  if (dtype != DType::bf16) {
-    list.batch_norm(true);
-    list.batch_norm(false);
-    list.pooling();
-  }
+  list.batch_norm(true);
+  list.batch_norm(false);
+  list.pooling();
   list.matrices();
   list.loss();
   list.probes();

@@ -18,8 +18,8 @@ void CaseList::batch_norm(bool packs) {
       if (packs) w = matrix(std::max<std::size_t>(size, 4), std::max<std::size_t>(w.columns / 4 * 4, 4));
       const auto n = static_cast<double>(elements(w));
       w.operands.assign(arrays, numbers(t, elements(w)));
-      for (int i = 0; i < 4; ++i) w.operands.push_back(numbers(t, w.columns));
-      for (int i = 0; i < 2; ++i) w.operands.push_back({Content::positive, t, w.columns});
+      for (int i = 0; i < 4; ++i) w.operands.push_back(numbers(arithmetic_type(t), w.columns));
+      for (int i = 0; i < 2; ++i) w.operands.push_back({Content::positive, arithmetic_type(t), w.columns});
       w.read_bytes = reads * b * n, w.written_bytes = writes * b * n;
       return w;
     };

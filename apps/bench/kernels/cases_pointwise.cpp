@@ -75,7 +75,7 @@ void CaseList::fusions() {
       return [=](std::size_t size) {
         Work w = matrix(size, kColumns);
         w.operands.assign(arrays, numbers(t, elements(w)));
-        for (int i = 0; i < 2; ++i) w.operands.push_back(numbers(parameter_type(t), w.columns));
+        for (int i = 0; i < 2; ++i) w.operands.push_back(numbers(arithmetic_type(t), w.columns));
         const auto n = static_cast<double>(elements(w));
         w.read_bytes = reads * b * n, w.written_bytes = b * n;
         return w;

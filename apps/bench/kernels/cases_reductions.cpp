@@ -10,7 +10,7 @@ void CaseList::matrices() {
   KernelCase& sum = add("column_sum", "", "reduction", "column_sum", "backward");
   sum.work = [t, b = bytes_](std::size_t size) {
     Work w = matrix(size, kColumns);
-    w.operands = {numbers(t, elements(w)), numbers(parameter_type(t), w.columns)};
+    w.operands = {numbers(t, elements(w)), numbers(arithmetic_type(t), w.columns)};
     w.read_bytes = b * static_cast<double>(elements(w)),
     w.written_bytes = static_cast<double>(w.operands[1].bytes());
     return w;
@@ -23,7 +23,7 @@ void CaseList::matrices() {
   KernelCase& bias = add("broadcast_rows", "", "bias", "prepare_matmul", "forward");
   bias.work = [t, b = bytes_](std::size_t size) {
     Work w = matrix(size, kColumns);
-    w.operands = {numbers(parameter_type(t), w.columns), numbers(t, elements(w))};
+    w.operands = {numbers(arithmetic_type(t), w.columns), numbers(t, elements(w))};
     w.read_bytes = static_cast<double>(w.operands[0].bytes()),
     w.written_bytes = b * static_cast<double>(elements(w));
     return w;

@@ -1,6 +1,7 @@
 #include "kernels/cuda/convolution.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace gradflow::kernels::cuda {
 namespace {
 
 // One pass's algorithm, fixed when it is prepared: the first of cuDNN's ranking that is deterministic and
-// computes in f32, so that a step gives the same bits every time.
+// computes as the descriptors say, so that a step gives the same bits every time.
 template <class Algorithm>
 struct Chosen {
   Algorithm algorithm{};
@@ -37,7 +38,7 @@ class Cudnn final : public ConvolutionLibrary {
   Cudnn(const Cudnn&) = delete;
   Cudnn& operator=(const Cudnn&) = delete;
 
-  std::shared_ptr<Convolution> prepare(const ConvolutionDesc& desc) override;
+  std::shared_ptr<Convolution> prepare(const ConvolutionDesc& desc, bool tf32) override;
 
   cudnnHandle_t handle() const noexcept { return handle_; }
   DeviceQueue& queue() const noexcept { return queue_; }
@@ -45,7 +46,12 @@ class Cudnn final : public ConvolutionLibrary {
  private:
   DeviceQueue& queue_;
   cudnnHandle_t handle_ = nullptr;
-  std::vector<std::pair<ConvolutionDesc, std::shared_ptr<Convolution>>> prepared_;
+  struct Prepared {
+    ConvolutionDesc desc;
+    bool tf32;
+    std::shared_ptr<Convolution> convolution;
+  };
+  std::vector<Prepared> prepared_;
 };
 
 constexpr float kOne = 1.0f, kZero = 0.0f;
@@ -53,7 +59,13 @@ const float* beta(bool add) { return add ? &kOne : &kZero; }
 
 class CudnnConvolution final : public Convolution {
  public:
-  CudnnConvolution(Cudnn& library, const ConvolutionDesc& desc) : library_(library), d_(desc), of_(desc) {
+  CudnnConvolution(Cudnn& library, const ConvolutionDesc& desc, bool tf32)
+      : library_(library),
+        d_(desc),
+        of_(desc, tf32),
+        any_math_(tf32 || desc.dtype == DType::bf16),
+        weights_count_(static_cast<std::size_t>(desc.outputs * desc.kernel_h * desc.kernel_w *
+                                                (desc.channels / desc.groups))) {
     const cudnnHandle_t h = library.handle();
     forward_ = choose<cudnnConvolutionFwdAlgo_t, cudnnConvolutionFwdAlgoPerf_t>(
         [&](int most, int* count, auto* found) {
@@ -74,13 +86,15 @@ class CudnnConvolution final : public Convolution {
 
   std::size_t forward_workspace() const noexcept override { return forward_.workspace; }
   std::size_t backward_data_workspace() const noexcept override { return data_.workspace; }
-  std::size_t backward_weights_workspace() const noexcept override { return weights_.workspace; }
+  std::size_t backward_weights_workspace() const noexcept override {
+    return gradient_room() + weights_.workspace;
+  }
 
   // With a bias, y starts as its rows and the convolution is added: one pass less than adding it afterwards.
   void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
     library_.queue().activate();
     if (d_.bias)
-      broadcast_rows(library_.queue(), DType::f32, static_cast<const float*>(bias), y,
+      broadcast_rows(library_.queue(), d_.dtype, static_cast<const float*>(bias), y,
                      static_cast<std::size_t>(d_.batch * d_.out_height() * d_.out_width()),
                      static_cast<std::size_t>(d_.outputs));
     check_cudnn(
@@ -98,30 +112,53 @@ class CudnnConvolution final : public Convolution {
   }
   void backward_weights(const void* x, const void* dy, void* dw, GradMode mode, void* workspace) override {
     if (mode == GradMode::none) return;
-    library_.queue().activate();
+    DeviceQueue& queue = library_.queue();
+    queue.activate();
+    const bool add = mode == GradMode::accumulate, bf16 = d_.dtype == DType::bf16;
+    char* const room = static_cast<char*>(workspace);
     check_cudnn(cudnnConvolutionBackwardFilter(library_.handle(), &kOne, of_.x, x, of_.y, dy, of_.convolution,
-                                               weights_.algorithm, workspace, weights_.workspace,
-                                               beta(mode == GradMode::accumulate), of_.w, dw),
+                                               weights_.algorithm, room + gradient_room(), weights_.workspace,
+                                               beta(add && !bf16), of_.w, bf16 ? workspace : dw),
                 "a convolution's gradient of its weights");
+    if (!bf16) return;
+    void* const wide = add ? room + room_for(sizeof(std::uint16_t)) : dw;
+    cuda::cast(queue,
+               {.from = DType::bf16, .to = DType::f32, .n = weights_count_, .x = workspace, .y = wide});
+    if (!add) return;
+    cuda::pointwise_backward(queue, {.op = PointwiseId::identity,
+                                     .dtype = DType::f32,
+                                     .n = weights_count_,
+                                     .saved = wide,
+                                     .dy = wide,
+                                     .dx = dw,
+                                     .mode = GradMode::accumulate});
   }
 
  private:
+  // In front of cuDNN's workspace: the gradient of the weights in bf16, and widened.
+  std::size_t room_for(std::size_t element) const { return (weights_count_ * element + 255) / 256 * 256; }
+  std::size_t gradient_room() const {
+    return d_.dtype == DType::bf16 ? room_for(sizeof(std::uint16_t)) + room_for(sizeof(float)) : 0;
+  }
+
   template <class Algorithm, class Performance, class Rank>
-  static Chosen<Algorithm> choose(const Rank& rank) {
+  Chosen<Algorithm> choose(const Rank& rank) const {
     constexpr int kMost = 16;  // more than there are
     Performance found[kMost];
     int count = 0;
     check_cudnn(rank(kMost, &count, found), "ranking algorithms");
     for (int i = 0; i < count; ++i)
       if (found[i].status == CUDNN_STATUS_SUCCESS && found[i].determinism == CUDNN_DETERMINISTIC &&
-          found[i].mathType == CUDNN_FMA_MATH)
+          (any_math_ || found[i].mathType == CUDNN_FMA_MATH))
         return {found[i].algo, found[i].memory};
-    throw InternalError("cuDNN has no deterministic f32 algorithm for a convolution");
+    throw InternalError("cuDNN has no deterministic algorithm for a convolution");
   }
 
   Cudnn& library_;
   ConvolutionDesc d_;
   ConvolutionDescriptors of_;
+  bool any_math_;
+  std::size_t weights_count_;
   Chosen<cudnnConvolutionFwdAlgo_t> forward_;
   Chosen<cudnnConvolutionBwdDataAlgo_t> data_;
   Chosen<cudnnConvolutionBwdFilterAlgo_t> weights_;
@@ -150,16 +187,16 @@ class EmptyCudnnConvolution final : public Convolution {
   std::size_t bytes_;
 };
 
-std::shared_ptr<Convolution> Cudnn::prepare(const ConvolutionDesc& desc) {
-  for (const auto& [known, convolution] : prepared_)
-    if (known == desc) return convolution;
+std::shared_ptr<Convolution> Cudnn::prepare(const ConvolutionDesc& desc, bool tf32) {
+  for (const Prepared& p : prepared_)
+    if (p.desc == desc && p.tf32 == tf32) return p.convolution;
   queue_.activate();
   std::shared_ptr<Convolution> made;
   if (desc.batch == 0)
     made = std::make_shared<EmptyCudnnConvolution>(queue_, desc);
   else
-    made = std::make_shared<CudnnConvolution>(*this, desc);
-  return prepared_.emplace_back(desc, std::move(made)).second;
+    made = std::make_shared<CudnnConvolution>(*this, desc, tf32);
+  return prepared_.emplace_back(desc, tf32, std::move(made)).convolution;
 }
 
 }  // namespace

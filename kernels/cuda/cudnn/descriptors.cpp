@@ -21,7 +21,12 @@ void check_cudnn(cudnnStatus_t status, const char* what) {
   throw InternalError(std::string("cuDNN: ") + what + " failed: " + cudnnGetErrorString(status));
 }
 
-ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d) {
+ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d, bool tf32) {
+  const cudnnDataType_t type = d.dtype == DType::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+  // On tensor cores; for f32 operands the default math is TF32.
+  const cudnnMathType_t math = d.dtype == DType::bf16 ? CUDNN_TENSOR_OP_MATH
+                               : tf32                 ? CUDNN_DEFAULT_MATH
+                                                      : CUDNN_FMA_MATH;
   try {
     check_cudnn(cudnnCreateTensorDescriptor(&x), "describing the input");
     check_cudnn(cudnnCreateTensorDescriptor(&y), "describing the output");
@@ -29,13 +34,13 @@ ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d) {
     check_cudnn(cudnnCreateConvolutionDescriptor(&convolution), "describing a convolution");
     const auto image = [&](cudnnTensorDescriptor_t t, std::int64_t height, std::int64_t width,
                            std::int64_t channels) {
-      return cudnnSetTensor4dDescriptor(t, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, to_int(d.batch),
-                                        to_int(channels), to_int(height), to_int(width));
+      return cudnnSetTensor4dDescriptor(t, CUDNN_TENSOR_NHWC, type, to_int(d.batch), to_int(channels),
+                                        to_int(height), to_int(width));
     };
     check_cudnn(image(x, d.height, d.width, d.channels), "describing the input");
     check_cudnn(image(y, d.out_height(), d.out_width(), d.outputs), "describing the output");
     check_cudnn(
-        cudnnSetFilter4dDescriptor(w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, to_int(d.outputs),
+        cudnnSetFilter4dDescriptor(w, type, CUDNN_TENSOR_NHWC, to_int(d.outputs),
                                    to_int(d.channels / d.groups), to_int(d.kernel_h), to_int(d.kernel_w)),
         "describing the weights");
     check_cudnn(
@@ -43,7 +48,7 @@ ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d) {
                                         to_int(d.stride_w), 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
         "describing a convolution");
     check_cudnn(cudnnSetConvolutionGroupCount(convolution, to_int(d.groups)), "setting the groups");
-    check_cudnn(cudnnSetConvolutionMathType(convolution, CUDNN_FMA_MATH), "asking for f32 arithmetic");
+    check_cudnn(cudnnSetConvolutionMathType(convolution, math), "asking for arithmetic");
   } catch (...) {
     release();
     throw;

@@ -20,10 +20,11 @@ namespace gradflow::kernels::cuda {
 void check_cudnn(cudnnStatus_t status, const char* what);  // InternalError with cuDNN's reason
 
 // Owns the four descriptors of one convolution: images NHWC, weights [outputs, height, width, channels /
-// groups], f32 throughout, plain f32 arithmetic (no TF32).
+// groups], in the description's type throughout (the gradient of the weights too: cuDNN has no other), sums f32. f32
+// numbers are multiplied as they are, or as TF32 if that is allowed; bf16 ones on tensor cores.
 class ConvolutionDescriptors {
  public:
-  explicit ConvolutionDescriptors(const ConvolutionDesc& desc);
+  ConvolutionDescriptors(const ConvolutionDesc& desc, bool tf32);
   ~ConvolutionDescriptors();
   ConvolutionDescriptors(const ConvolutionDescriptors&) = delete;
   ConvolutionDescriptors& operator=(const ConvolutionDescriptors&) = delete;

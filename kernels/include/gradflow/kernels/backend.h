@@ -10,12 +10,14 @@
 //   * Lengths may be 0; then nothing is read or written (statistics stay untouched).
 //   * Work is queued on the backend's one stream in call order; the host backend runs it at once.
 //   * Arguments do not alias unless the comment says "may alias".
-//   * dtype is f32, bf16 or, on the host backend, f64; anything else throws UserError. Batch norm, convolution,
-//     pooling and optimizer updates know no bf16.
+//   * dtype is f32, bf16 or, on the host backend, f64; anything else throws UserError. Optimizer updates know no bf16.
 //   * Storage in dtype, arithmetic in f32 for f32 and bf16, in f64 for f64; never fast-math; denormals stay.
-//     Parameters, their gradients, means and moments of a bf16 call are f32: a bias, the sum of columns.
+//     Parameters, their gradients, means and moments of a bf16 call are f32 (arithmetic_type()): a bias, the sum of
+//     columns, batch statistics. Matrix products and convolutions read bf16 weights and give f32 gradients of them.
 //   * A bf16 result is the f32 result of the widened inputs, rounded once, to nearest even; NaN stays NaN.
-//     Statistics of it are of the stored, rounded values; bf16 has f32's range, so "denormal" is the same.
+//     Statistics of it are of the stored, rounded values; bf16 has f32's range, so "denormal" is the same. Matrix
+//     products and convolutions of bf16 numbers are the vendors': f32 sums in any order, and what is added to a
+//     bf16 result (a bias, an earlier gradient) may meet a sum that was rounded already; denormals may count as zero.
 //   * Equal inputs give equal bits for the same backend, build and thread count; no float atomics.
 //   * Passing statistics sinks (`*_stats`, may be null) changes no bit of any other output. A sink
 //     points to one Stats in device memory and is ADDED to.
@@ -98,6 +100,10 @@ class Backend {
 
   // Device events on CUDA, the steady clock on the host.
   virtual std::unique_ptr<Timer> make_timer() = 0;
+
+  // From now on products and convolutions of f32 numbers may be prepared for tensor cores, which read them as TF32
+  // (10 bits behind the point); info().precision says so. UserError on a device that has none.
+  virtual void allow_tf32() = 0;
 
   // Equal descriptions share one prepared product.
   virtual std::shared_ptr<Matmul> prepare_matmul(const MatmulDesc& desc) = 0;

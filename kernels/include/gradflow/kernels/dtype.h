@@ -22,6 +22,9 @@ constexpr std::size_t size_of(DType t) noexcept {
   return 0;
 }
 
+// What numbers of type t are computed in, and what parameters, their gradients and statistics beside them are.
+constexpr DType arithmetic_type(DType t) noexcept { return t == DType::bf16 ? DType::f32 : t; }
+
 constexpr std::string_view name_of(DType t) noexcept {
   switch (t) {
     case DType::f32: return "f32";

@@ -15,7 +15,11 @@ namespace gradflow::kernels {
 // found before): never E[x^2] - E[x]^2. f64 input takes two passes, f32 input, whose 24 bits leave f64 29 to
 // spare, one.
 //
-// What follows in a network can be part of the same passes, with the same bits as separate launches:
+// In bf16 x, y, skip and their gradients are bf16; all else is f32. A backend may sum some numbers (at most 16) in f32
+// before the sum goes on in f64: f32 has 16 bits more than what is summed.
+//
+// What follows in a network can be part of the same passes, with the same bits as separate launches (which round to
+// dtype in between):
 //   y = op(n)                                                                          if skip is null
 //   y = op(forward_skip * skip + (forward_branch * branch_scale) * n)                   otherwise
 // op is one that saves its output, identity for none; gates and branch_scale as in ResidualForward.

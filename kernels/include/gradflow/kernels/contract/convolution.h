@@ -14,6 +14,9 @@ namespace gradflow::kernels {
 // x[batch, height, width, channels C], y[batch, out_height(), out_width(), outputs O], groups G.
 // Weights lie as [O, kernel_h, kernel_w, C/G] (cuDNN's KRSC). PyTorch's [O, C/G, kernel_h, kernel_w] becomes
 // this by permute(0, 2, 3, 1). The batch may be 0.
+//
+// dtype is that of images, their gradients and weights. In bf16 the bias and the gradient of the weights are f32; on
+// CUDA that gradient has been through bf16, since cuDNN's legacy calls give it in the type of the images.
 struct ConvolutionDesc {
   DType dtype = DType::f32;
   std::int64_t batch = 0, height = 0, width = 0, channels = 0;
