@@ -79,7 +79,7 @@ void Binding::bind_tensors() {
     gradients.push_back(buffer_tensor(plan.gradient_buffer[v], graph.values()[v].spec));
   }
   for (std::size_t p = 0; p < graph.parameters().size(); ++p)
-    parameter_gradients.push_back(buffer_tensor(plan.parameter_gradient_buffer[p], {graph.parameters()[p].shape, graph.dtype()}));
+    parameter_gradients.push_back(buffer_tensor(plan.parameter_gradient_buffer[p], {graph.parameters()[p].shape, graph.parameter_dtype()}));
 }
 
 void Binding::bind_nodes() {
@@ -99,7 +99,7 @@ void Binding::bind_nodes() {
       b.dy.push_back(gradients[at(v)]);
     }
     for (const ParameterId p : node.parameters) {
-      b.parameters.push_back(parameters_.parameters()[at(p)]);
+      b.parameters.push_back(parameters_.operands()[at(p)]);
       b.dparameters.push_back(parameter_gradients[at(p)]);
     }
     b.parameter_modes.assign(node.parameters.size(), GradMode::overwrite);
@@ -142,13 +142,14 @@ void Binding::bind_updates() {
   if (!optimizer_) return;
   const auto slice = [&](std::vector<kernels::UpdateSlice>& slices, ParameterId p, bool probes) {
     const std::size_t i = at(p);
+    const Tensor &w = parameters_.parameters()[i], &operand = parameters_.operands()[i];
     const auto sink = [&](std::size_t which) { return probes ? update_sinks_[which][i] : nullptr; };
-    slices.push_back({.n = parameters_.parameters()[i].elements(), .w = parameters_.parameters()[i].data,
+    slices.push_back({.n = w.elements(), .w = w.data,
                       .dw = parameter_gradients[i].data, .first_moment = optimizer_->first_moments()[i].data,
                       .second_moment = optimizer_->second_moments()[i].data, .decay = graph.parameters()[i].decay,
-                      .w_stats = sink(0), .dw_stats = sink(1), .update_stats = sink(2)});
+                      .w_stats = sink(0), .dw_stats = sink(1), .update_stats = sink(2), .w_bf16 = operand.data == w.data ? nullptr : operand.data});
   };
-  const kernels::UpdateDesc desc{.kind = optimizer_->config().kind, .dtype = graph.dtype(), .scalars = optimizer_->scalars()};
+  const kernels::UpdateDesc desc{.kind = optimizer_->config().kind, .dtype = graph.parameter_dtype(), .scalars = optimizer_->scalars()};
   for (std::size_t l = 0; l < plan.launches.size(); ++l) {
     const Launch& launch = plan.launches[l];
     if (launch.kind != LaunchKind::update) continue;

@@ -192,6 +192,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& path) : source_(quote(path.s
   info_.data = text("data");
   info_.schedule = text("schedule");
   optimizer_ = text("optimizer");
+  dtype_ = text("dtype");
   number("step", info_.step);
   number("batch", info_.batch);
   number("seed", info_.seed);
@@ -245,6 +246,7 @@ void Checkpoint::restore(ParameterStore& store, Optimizer* optimizer) const {
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (found[i]->bytes() > 0)
       store.backend().copy_in(wanted[i].tensor.data, found[i]->data, found[i]->bytes());
+  store.refresh_copies();
 }
 
 void Snapshot::take(const ParameterStore& store, const Optimizer* optimizer) {

@@ -43,8 +43,7 @@ ParameterStore::ParameterStore(Backend& backend, const Graph& graph)
     : backend_(&backend), dtype_(graph.dtype()),
       parameter_specs_(graph.parameters().begin(), graph.parameters().end()),
       state_specs_(graph.states().begin(), graph.states().end()) {
-  // A bf16 network needs f32 parameters beside it, which this store does not keep.
-  if (dtype_ == DType::bf16 || !backend.supports(dtype_))
+  if (!backend.supports(dtype_))
     throw UserError(fmt::format("{} does not compute in {}", backend.info().name, name_of(dtype_)));
   std::size_t bytes = 0;
   std::vector<std::size_t> offsets;
@@ -52,12 +51,20 @@ ParameterStore::ParameterStore(Backend& backend, const Graph& graph)
     offsets.push_back(bytes);
     bytes += (spec.bytes() + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
   };
-  for (const auto& p : parameter_specs_) reserve({p.shape, dtype_});
+  const DType type = graph.parameter_dtype();
+  for (const auto& p : parameter_specs_) reserve({p.shape, type});
   for (const auto& s : state_specs_) reserve(s.spec);
+  for (const auto& p : parameter_specs_)
+    if (has_copy(graph, p)) reserve({p.shape, dtype_});
   memory_ = DeviceMemory(backend, bytes);
   if (bytes) backend.zero(memory_.data(), bytes);
-  for (std::size_t i = 0; i < parameter_specs_.size(); ++i)
-    parameters_.push_back({memory_.at(offsets[i]), {parameter_specs_[i].shape, dtype_}});
+  std::size_t next_copy = parameter_specs_.size() + state_specs_.size();
+  for (std::size_t i = 0; i < parameter_specs_.size(); ++i) {
+    const ParameterSpec& p = parameter_specs_[i];
+    parameters_.push_back({memory_.at(offsets[i]), {p.shape, type}});
+    operands_.push_back(has_copy(graph, p) ? Tensor{memory_.at(offsets[next_copy++]), {p.shape, dtype_}}
+                                           : parameters_.back());
+  }
   for (std::size_t i = 0; i < state_specs_.size(); ++i)
     states_.push_back({memory_.at(offsets[parameter_specs_.size() + i]), state_specs_[i].spec});
 }
@@ -90,11 +97,11 @@ void ParameterStore::initialize(const Initializer& init, std::uint64_t seed) {
     const ParameterSpec& p = parameter_specs_[i];
     const Tensor& t = parameters_[i];
     if (p.role == ParameterRole::scale || p.role == ParameterRole::shift) {
-      backend_->fill(dtype_, t.data, t.elements(), p.role == ParameterRole::scale ? 1.0 : 0.0);
+      backend_->fill(t.dtype(), t.data, t.elements(), p.role == ParameterRole::scale ? 1.0 : 0.0);
       continue;
     }
     const std::vector<float> w = draw(init, p, seed);
-    if (dtype_ == DType::f32) {
+    if (t.dtype() == DType::f32) {
       backend_->copy_in(t.data, w.data(), t.bytes());
     } else {
       const std::vector<double> wide(w.begin(), w.end());
@@ -103,6 +110,15 @@ void ParameterStore::initialize(const Initializer& init, std::uint64_t seed) {
   }
   for (std::size_t i = 0; i < states_.size(); ++i)
     backend_->fill(states_[i].dtype(), states_[i].data, states_[i].elements(), state_specs_[i].initial);
+  refresh_copies();
+}
+
+void ParameterStore::refresh_copies() {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const Tensor &from = parameters_[i], &to = operands_[i];
+    if (from.data != to.data)
+      backend_->cast({.from = from.dtype(), .to = to.dtype(), .n = from.elements(), .x = from.data, .y = to.data});
+  }
 }
 
 void ParameterStore::require_match(const Graph& graph) const {

@@ -17,9 +17,9 @@ int last_of(const std::vector<int>& times, int otherwise) {
 
 }  // namespace
 
-int PlanBuilder::add_buffer(BufferRole role, std::string name, std::size_t bytes, int begin, int end) {
+int PlanBuilder::add_buffer(BufferRole role, std::string name, DType dtype, std::size_t bytes, int begin, int end) {
   const int index = static_cast<int>(plan.buffers.size());
-  plan.buffers.push_back({.role = role, .name = std::move(name), .bytes = bytes, .begin = begin, .end = end,
+  plan.buffers.push_back({.role = role, .name = std::move(name), .dtype = dtype, .bytes = bytes, .begin = begin, .end = end,
                           .storage = index, .offset = 0});
   return index;
 }
@@ -36,7 +36,7 @@ void PlanBuilder::make_buffers() {
     // Inputs are filled before the step and stay, so that a step can be repeated on the same batch.
     const int begin = is_input ? 0 : forward_time_[at(values[v].producer)];
     const bool keep = is_input || options_.retain || values[v].consumers.empty();
-    plan.value_buffer[v] = add_buffer(BufferRole::value, values[v].name, values[v].spec.bytes(), begin,
+    plan.value_buffer[v] = add_buffer(BufferRole::value, values[v].name, values[v].spec, begin,
                                       keep ? last_launch : last_of(value_reads_[v], begin));
   }
   plan.gradient_buffer.assign(values.size(), kNobody);
@@ -44,7 +44,7 @@ void PlanBuilder::make_buffers() {
     if (contributors_[v].empty()) continue;
     const int begin = backward_time_[at(contributors_[v].front())];
     const bool keep = options_.retain || values[v].producer == kNobody;
-    plan.gradient_buffer[v] = add_buffer(BufferRole::gradient, values[v].name, values[v].spec.bytes(), begin,
+    plan.gradient_buffer[v] = add_buffer(BufferRole::gradient, values[v].name, values[v].spec, begin,
                                          keep ? last_launch : last_of(gradient_reads_[v], begin));
   }
 
@@ -59,25 +59,25 @@ void PlanBuilder::make_buffers() {
     const auto prepared = node.layer->prepare(inputs, backend_);
     const int forward = forward_time_[n], backward = backward_time_[n];
     if (prepared->forward_workspace)
-      plan.forward_workspace[n] = add_buffer(BufferRole::workspace, node.name, prepared->forward_workspace, forward, forward);
+      plan.forward_workspace[n] = add_buffer(BufferRole::workspace, node.name, DType::u8, prepared->forward_workspace, forward, forward);
     if (!options_.training || backward == kNobody) continue;
     for (const TensorSpec& saved : node.inference.saved)
-      plan.saved_buffers[n].push_back(add_buffer(BufferRole::saved, node.name, saved.bytes(), forward, backward));
+      plan.saved_buffers[n].push_back(add_buffer(BufferRole::saved, node.name, saved, forward, backward));
     if (prepared->backward_workspace)
-      plan.backward_workspace[n] = add_buffer(BufferRole::workspace, node.name, prepared->backward_workspace, backward, backward);
+      plan.backward_workspace[n] = add_buffer(BufferRole::workspace, node.name, DType::u8, prepared->backward_workspace, backward, backward);
     // A parameter's gradient waits for its update and probes: at once, or until the end of the step.
     const bool immediate = options_.update == UpdatePlacement::immediate && !options_.retain;
     const int last = immediate ? node_done_[n] : last_launch;
     for (const ParameterId p : node.parameters) {
       const ParameterSpec& parameter = graph_.parameter(p);
       plan.parameter_gradient_buffer[at(p)] = add_buffer(BufferRole::parameter_gradient, parameter.name,
-                                                         TensorSpec{parameter.shape, graph_.dtype()}.bytes(), backward, last);
+                                                         TensorSpec{parameter.shape, graph_.parameter_dtype()}, backward, last);
     }
   }
   for (std::size_t i = 0; i < snapshot_time_.size(); ++i) {
     if (snapshot_time_[i] == kNobody) continue;
     const Value& value = graph_.value(options_.probes[i].id);
-    plan.snapshot_buffer[i] = add_buffer(BufferRole::snapshot, value.name, value.spec.bytes(), snapshot_time_[i], split_time_[i]);
+    plan.snapshot_buffer[i] = add_buffer(BufferRole::snapshot, value.name, value.spec, snapshot_time_[i], split_time_[i]);
   }
 }
 

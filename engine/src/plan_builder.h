@@ -43,7 +43,10 @@ class PlanBuilder {
   void push_gradient_probes(ValueId v, NodeId after);
   void push_parameter_probes(NodeId n, ProbeTarget target);
   void push_update(NodeId n);
-  int add_buffer(BufferRole role, std::string name, std::size_t bytes, int begin, int end);
+  int add_buffer(BufferRole role, std::string name, DType dtype, std::size_t bytes, int begin, int end);
+  int add_buffer(BufferRole role, std::string name, const TensorSpec& spec, int begin, int end) {
+    return add_buffer(role, std::move(name), spec.dtype, spec.bytes(), begin, end);
+  }
   void merge(int into, int from);
   bool last_read_is(const std::vector<int>& reads, int time) const;
 };

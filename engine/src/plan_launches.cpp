@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "gradflow/engine/parameters.h"
 #include "plan_builder.h"
 #include "gradflow/engine/index.h"
 #include "gradflow/kernels/error.h"
@@ -26,7 +27,10 @@ PlanBuilder::PlanBuilder(const Graph& graph, const PlanOptions& options, Backend
   backward_time_.assign(nodes, kNobody);
   node_done_.assign(nodes, kNobody);
   plan.modes.resize(nodes);
-  for (const auto& p : graph.parameters()) plan.parameter_bytes += TensorSpec{p.shape, graph.dtype()}.bytes();
+  for (const auto& p : graph.parameters()) {
+    plan.parameter_bytes += TensorSpec{p.shape, graph.parameter_dtype()}.bytes();
+    if (has_copy(graph, p)) plan.parameter_copy_bytes += TensorSpec{p.shape, graph.dtype()}.bytes();
+  }
   for (const auto& s : graph.states()) plan.state_bytes += s.spec.bytes();
 }
 
@@ -183,7 +187,7 @@ void PlanBuilder::push_gradient_probes(ValueId v, NodeId after) {
 
 void PlanBuilder::push_parameter_probes(NodeId n, ProbeTarget target) {
   for (const ParameterId p : graph_.node(n).parameters) {
-    const Cost cost = read_of({graph_.parameter(p).shape, graph_.dtype()});
+    const Cost cost = read_of({graph_.parameter(p).shape, graph_.parameter_dtype()});
     for (const int i : parameter_probes_[at(p)]) {
       if (options_.probes[at(i)].target != target) continue;
       if (plan.probe_places[at(i)].where == ProbePlace::Where::own_launch) push(LaunchKind::stats, n, i, cost);
@@ -193,14 +197,20 @@ void PlanBuilder::push_parameter_probes(NodeId n, ProbeTarget target) {
 }
 
 void PlanBuilder::push_update(NodeId n) {
-  double elements = 0;
+  double elements = 0, copied = 0;
   const auto count = [&](NodeId m) {
-    for (const ParameterId p : graph_.node(m).parameters) elements += static_cast<double>(graph_.parameter(p).shape.elements());
+    for (const ParameterId p : graph_.node(m).parameters) {
+      const double size = static_cast<double>(graph_.parameter(p).shape.elements());
+      elements += size;
+      if (has_copy(graph_, graph_.parameter(p))) copied += size;
+    }
   };
   if (n != kNobody) count(n);
   else for (NodeId m = 0; m < static_cast<NodeId>(graph_.nodes().size()); ++m) count(m);
-  // Momentum SGD's traffic: w and the moment read and written, dw read.
-  push(LaunchKind::update, n, kNobody, {5 * elements * static_cast<double>(size_of(graph_.dtype())), 4 * elements});
+  // Momentum SGD's traffic: w and the moment read and written, dw read, and the copy of w written.
+  const auto bytes = [](DType t) { return static_cast<double>(size_of(t)); };
+  push(LaunchKind::update, n, kNobody,
+       {5 * elements * bytes(graph_.parameter_dtype()) + copied * bytes(graph_.dtype()), 4 * elements});
 }
 
 void PlanBuilder::list_launches() {

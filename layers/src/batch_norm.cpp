@@ -19,17 +19,17 @@ Inference BatchNorm::infer(std::span<const TensorSpec> inputs) const {
   if (inputs.size() != count) throw UserError(fmt::format("{} inputs: batch norm has {}", inputs.size(), count));
   const TensorSpec& x = inputs[0];
   if (x.shape.rank() < 2) throw UserError(fmt::format("input {}: batch norm takes rank 2 or more, channels last", x.shape.to_string()));
-  const Shape channels{x.shape.back()};
+  const TensorSpec channels{{x.shape.back()}, arithmetic_type(x.dtype)};
   Inference r;
   r.outputs = {x};
   if (options_.affine) {
-    r.parameters = {{.name = options_.torch_names ? "weight" : "scale", .shape = channels, .role = ParameterRole::scale, .decay = false},
-                    {.name = options_.torch_names ? "bias" : "shift", .shape = channels, .role = ParameterRole::shift, .decay = false}};
+    r.parameters = {{.name = options_.torch_names ? "weight" : "scale", .shape = channels.shape, .role = ParameterRole::scale, .decay = false},
+                    {.name = options_.torch_names ? "bias" : "shift", .shape = channels.shape, .role = ParameterRole::shift, .decay = false}};
   }
-  r.states = {{.name = "running_mean", .spec = {channels, x.dtype}, .initial = 0},
-              {.name = options_.torch_names ? "running_var" : "running_variance", .spec = {channels, x.dtype}, .initial = 1}};
+  r.states = {{.name = "running_mean", .spec = channels, .initial = 0},
+              {.name = options_.torch_names ? "running_var" : "running_variance", .spec = channels, .initial = 1}};
   if (adds_) r.states.push_back({.name = "gates", .spec = {{4}, DType::f32}, .initial = 1});
-  r.saved = {{channels, x.dtype}, {channels, x.dtype}};  // mean, inverse standard deviation
+  r.saved = {channels, channels};  // mean, inverse standard deviation
   r.backward_reads_input = {0};
   if (acts()) r.backward_reads_output = {0};
   if (adds_) r.differentiable = {0, 1};

@@ -58,7 +58,8 @@ Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
                    .role = ParameterRole::weight,
                    .fan_in = taps * in,
                    .fan_out = taps * (o.outputs / o.groups),
-                   .decay = true}};
+                   .decay = true,
+                   .multiplied = true}};
   if (o.bias)
     r.parameters.push_back({.name = "bias",
                             .shape = {o.outputs},
@@ -71,9 +72,10 @@ Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
                w = static_cast<double>(o.outputs * taps * in);
   const double bytes_x = static_cast<double>(x.bytes()), bytes_y = static_cast<double>(r.outputs[0].bytes());
   const double bytes_w = w * static_cast<double>(size_of(x.dtype)),
+               bytes_dw = w * static_cast<double>(size_of(arithmetic_type(x.dtype))),
                flops = 2 * y * static_cast<double>(taps * in);
   r.forward = {bytes_x + bytes_y + bytes_w, flops};
-  r.backward = {2 * bytes_x + 2 * bytes_y + 2 * bytes_w, 2 * flops};
+  r.backward = {2 * bytes_x + 2 * bytes_y + bytes_w + bytes_dw, 2 * flops};
   return r;
 }
 

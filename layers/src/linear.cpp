@@ -37,13 +37,13 @@ Inference Linear::infer(std::span<const TensorSpec> inputs) const {
   const std::int64_t in = x.shape.back();
   Inference r;
   r.outputs = {{with_last(x.shape, out_), x.dtype}};
-  r.parameters = {{.name = "weight", .shape = {out_, in}, .role = ParameterRole::weight, .fan_in = in, .fan_out = out_, .decay = true}};
+  r.parameters = {{.name = "weight", .shape = {out_, in}, .role = ParameterRole::weight, .fan_in = in, .fan_out = out_, .decay = true, .multiplied = true}};
   if (bias_) r.parameters.push_back({.name = "bias", .shape = {out_}, .role = ParameterRole::bias, .fan_in = in, .fan_out = out_, .decay = true});
   r.backward_reads_input = {0};
   const double rows = static_cast<double>(x.shape.rows()), i = static_cast<double>(in), o = static_cast<double>(out_);
-  const double width = static_cast<double>(size_of(x.dtype));
-  r.forward = {width * (rows * i + rows * o + i * o + (bias_ ? o : 0)), 2 * rows * i * o};
-  r.backward = {width * (2 * rows * o + 2 * rows * i + 2 * i * o + (bias_ ? rows * o + o : 0)), 4 * rows * i * o};
+  const double width = static_cast<double>(size_of(x.dtype)), wide = static_cast<double>(size_of(arithmetic_type(x.dtype)));
+  r.forward = {width * (rows * i + rows * o + i * o) + (bias_ ? wide * o : 0), 2 * rows * i * o};
+  r.backward = {width * (2 * rows * o + 2 * rows * i + i * o + (bias_ ? rows * o : 0)) + wide * (i * o + (bias_ ? o : 0)), 4 * rows * i * o};
   return r;
 }
 
@@ -53,7 +53,7 @@ std::unique_ptr<Prepared> Linear::prepare(std::span<const TensorSpec> inputs, Ba
   const std::int64_t rows = static_cast<std::int64_t>(x.shape.rows()), in = x.shape.back();
   MatmulDesc y{.dtype = x.dtype, .m = rows, .n = out_, .k = in, .transpose_a = false, .transpose_b = true, .accumulate = false, .bias = bias_};
   MatmulDesc dx{.dtype = x.dtype, .m = rows, .n = in, .k = out_};
-  MatmulDesc dw{.dtype = x.dtype, .m = out_, .n = in, .k = rows, .transpose_a = true};
+  MatmulDesc dw{.dtype = x.dtype, .m = out_, .n = in, .k = rows, .transpose_a = true, .y_dtype = arithmetic_type(x.dtype)};
   p->y = backend.prepare_matmul(y);
   p->dx_overwrite = backend.prepare_matmul(dx);
   p->dw_overwrite = backend.prepare_matmul(dw);

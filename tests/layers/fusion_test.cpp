@@ -32,8 +32,10 @@ struct Trained {
   std::size_t launches = 0, arena_bytes = 0;
 };
 
+// "bf16 resnet:...": a network of that type.
 Trained train(const std::string& text, bool fuse, bool probes) {
-  const Model m = small(text);
+  const bool bf16 = text.starts_with("bf16 ");
+  const Model m = small(text.substr(bf16 ? 5 : 0), bf16 ? DType::bf16 : DType::f32);
   const std::unique_ptr<Backend> device = open_device("cpu", 2);
   ParameterStore store(*device, m.graph);
   store.initialize(m.spec.initializer(), 5);
@@ -42,7 +44,12 @@ Trained train(const std::string& text, bool fuse, bool probes) {
   if (probes) options.probes = all_scalar_probes(m.graph, true, true);
   Executor executor(m.graph, store, &optimizer, options);
   const Tensor x = executor.input("x"), labels = executor.input("labels");
-  RandomStream(3, "images").fill_normal(std::span(x.as<float>(), x.elements()), 0, 1);
+  device->random_fill({.dtype = x.dtype(),
+                       .n = x.elements(),
+                       .x = x.data,
+                       .distribution = kernels::Distribution::normal,
+                       .seed = 3,
+                       .purpose = 1});
   for (std::size_t i = 0; i < labels.elements(); ++i)
     labels.as<std::int32_t>()[i] = static_cast<std::int32_t>(i % 4);
   Trained run{.memory = {},
@@ -76,7 +83,9 @@ INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining,
                          testing::Values("resnet:depth=8",
                                          "resnet:depth=8,shortcut=B,act=tanh,branch_scale=0.5",
                                          "resnet:depth=8,version=v2", "plain:depth=8,act=sigmoid",
-                                         "mlp:depth=6,width=20,norm=bn,skip=on,branch=2"),
+                                         "mlp:depth=6,width=20,norm=bn,skip=on,branch=2", "bf16 resnet:depth=8",
+                                         "bf16 resnet:depth=8,shortcut=B,act=tanh,branch_scale=0.5",
+                                         "bf16 resnet:depth=8,version=v2,act=sigmoid"),
                          [](const auto& network) {
                            std::string name = network.param;
                            std::ranges::replace_if(
@@ -86,10 +95,12 @@ INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining,
                          });
 
 TEST(Fusion, ProbesKeepTheirValuesAndChangeNoBit) {
-  const Trained measured = train("resnet:depth=8", true, true), apart = train("resnet:depth=8", false, true),
-                fused = train("resnet:depth=8", true, false);
-  EXPECT_EQ(measured.launches, apart.launches);  // everything is looked at: nothing was fused
-  EXPECT_EQ(measured.memory, fused.memory);
+  for (const char* text : {"resnet:depth=8", "bf16 resnet:depth=8,act=tanh"}) {
+    const Trained measured = train(text, true, true), apart = train(text, false, true),
+                  fused = train(text, true, false);
+    EXPECT_EQ(measured.launches, apart.launches);  // everything is looked at: nothing was fused
+    EXPECT_EQ(measured.memory, fused.memory) << text;
+  }
 }
 
 TEST(Fusion, WhatBecomesOne) {

@@ -7,6 +7,7 @@
 
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/random.h"
+#include "gradflow/kernels/bf16.h"
 
 namespace gradflow::test {
 namespace {
@@ -35,6 +36,11 @@ std::vector<double> uniform_numbers(std::size_t count, double low, double high, 
   std::vector<double> numbers(count);
   RandomStream(seed, purpose).fill_uniform(std::span(numbers), low, high);
   return numbers;
+}
+
+double number_at(const Tensor& t, std::size_t i) {
+  if (t.dtype() == DType::bf16) return static_cast<double>(to_float(t.as<Bf16>()[i]));
+  return t.dtype() == DType::f32 ? static_cast<double>(t.as<float>()[i]) : t.as<double>()[i];
 }
 
 void add_cotangent(Graph& graph, const std::string& name, ValueId v, std::uint64_t seed) {

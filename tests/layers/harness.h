@@ -16,6 +16,9 @@ namespace gradflow::test {
 std::vector<double> uniform_numbers(std::size_t count, double low, double high, std::uint64_t seed,
                                     std::string_view purpose);
 
+// Element i of a tensor of f32, bf16 or f64 numbers on the host.
+double number_at(const Tensor& t, std::size_t i);
+
 // A loss that makes random signed numbers the gradient arriving at v: with a gradient of ones, errors that
 // cancel in a sum would stay hidden.
 void add_cotangent(Graph& graph, const std::string& name, ValueId v, std::uint64_t seed);

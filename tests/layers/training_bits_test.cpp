@@ -12,6 +12,7 @@
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/feed.h"
 #include "gradflow/layers/models.h"
+#include "layers/harness.h"
 
 namespace gradflow {
 namespace {
@@ -32,11 +33,18 @@ struct Training {
   std::optional<Feed> feed;
   double loss = 0;
 
-  explicit Training(const std::string& spec,
+  // "bf16 mlp:...": a network of that type.
+  explicit Training(const std::string& text,
                     const std::function<void(ExecutorOptions&, const Graph&)>& choose = {}) {
-    model = build_model(parse_model(spec), {.batch = kOddBatch, .features = 24, .classes = 5});
+    const bool bf16 = text.starts_with("bf16 ");
+    model = build_model(parse_model(text.substr(bf16 ? 5 : 0)),
+                        {.batch = kOddBatch,
+                         .features = 24,
+                         .classes = 5,
+                         .dtype = bf16 ? DType::bf16 : DType::f32,
+                         .image = {4, 3, 2}});
     parameters.emplace(*device, model.graph);
-    parameters->initialize(model.spec.mlp.initializer, 4);
+    parameters->initialize(model.spec.initializer(), 4);
     optimizer.emplace(*parameters,
                       OptimizerConfig{.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
     ExecutorOptions options;
@@ -158,7 +166,7 @@ TEST_P(Bits, ProbesReadTheTruth) {
     double sum = 0, squares = 0, largest = 0;
     std::uint64_t zeros = 0;
     for (std::size_t e = 0; e < t.elements(); ++e) {
-      const double v = t.as<float>()[e];
+      const double v = test::number_at(t, e);
       sum += v, squares += v * v, largest = std::fmax(largest, std::fabs(v)), zeros += v == 0;
     }
     EXPECT_EQ(x.count, t.elements()) << what;
@@ -173,7 +181,9 @@ INSTANTIATE_TEST_SUITE_P(Networks, Bits,
                          testing::Values("mlp:depth=6,width=19",
                                          "mlp:depth=6,width=19,act=sigmoid,init=xavier,norm=bn",
                                          "mlp:depth=6,width=19,act=tanh,skip=on,init=xavier",
-                                         "mlp:depth=8,width=19,skip=on,branch=2,norm=bn"),
+                                         "mlp:depth=8,width=19,skip=on,branch=2,norm=bn",
+                                         "bf16 mlp:depth=8,width=19,act=tanh,skip=on,branch=2,norm=bn",
+                                         "bf16 resnet:depth=8"),
                          [](const auto& network) { return fmt::format("net{}", network.index); });
 
 // A pass that takes statistics along has room for one request; a second one must not take the first one's

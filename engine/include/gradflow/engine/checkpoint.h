@@ -4,6 +4,8 @@
 //   const Checkpoint saved("out/last.safetensors");
 //   saved.restore(parameters, &optimizer);          // then continue with step saved.info().step + 1
 //
+// Of a bf16 network the f32 parameters are kept, from which its bf16 copies follow.
+//
 // Tensors bear the names of the network:
 //   block07.linear.weight, block07.norm.running_mean           parameters and states
 //   optimizer/momentum/block07.linear.weight                   sgd and nesterov, if momentum is not 0
@@ -54,6 +56,7 @@ class Checkpoint {
   const std::string& optimizer() const noexcept {
     return optimizer_;
   }                                                                 // as describe() wrote it; may be empty
+  const std::string& dtype() const noexcept { return dtype_; }      // of the network: a bf16 one's tensors are f32
   const std::string& version() const noexcept { return version_; }  // of the gradflow that wrote it
 
   // Copies parameters, states and, unless `optimizer` is null, its moments. Names, shapes and element
@@ -65,7 +68,7 @@ class Checkpoint {
   std::string source_;  // quoted path
   SafetensorsFile file_;
   CheckpointInfo info_;
-  std::string optimizer_, version_;
+  std::string optimizer_, dtype_, version_;
 };
 
 // What a checkpoint holds, in memory: to go back a few steps and look closer.

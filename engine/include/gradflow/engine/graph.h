@@ -45,7 +45,8 @@ struct Node {
 
 class Graph {
  public:
-  // dtype: of every parameter and activation. f64 runs on the host only.
+  // dtype: of every activation and its gradient, and of parameters too unless it is bf16: those are f32 then
+  // (parameter_dtype()), and so are their gradients. f64 runs on the host only.
   Graph() = default;
   explicit Graph(DType dtype) : dtype_(dtype) {}
 
@@ -64,6 +65,7 @@ class Graph {
   }
 
   DType dtype() const noexcept { return dtype_; }
+  DType parameter_dtype() const noexcept { return arithmetic_type(dtype_); }
   std::span<const Node> nodes() const noexcept { return nodes_; }
   std::span<const Value> values() const noexcept { return values_; }
   std::span<const ParameterSpec> parameters() const noexcept { return parameters_; }  // full names

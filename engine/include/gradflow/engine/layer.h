@@ -35,6 +35,7 @@ struct ParameterSpec {
   ParameterRole role = ParameterRole::weight;
   std::int64_t fan_in = 1, fan_out = 1;
   bool decay = true;  // weight decay applies
+  bool multiplied = false;  // enters matrix products: of a bf16 network, layers read a bf16 copy of it
 };
 
 struct StateSpec {  // persistent, not trained: running statistics, gates

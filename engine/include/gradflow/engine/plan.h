@@ -55,6 +55,7 @@ const char* name_of(BufferRole role) noexcept;
 struct Buffer {
   BufferRole role = BufferRole::value;
   std::string name;
+  DType dtype = DType::u8;  // of its elements; u8 for workspace
   std::size_t bytes = 0;
   int begin = 0, end = 0;   // first and last launch that touch it, inclusive
   int storage = 0;          // buffers of one storage lie at the same offset
@@ -75,6 +76,7 @@ struct Plan {
   std::size_t arena_bytes = 0;
   std::size_t bytes_without_reuse = 0;  // the same buffers, each with memory of its own
   std::size_t parameter_bytes = 0, state_bytes = 0;  // persistent, outside the arena
+  std::size_t parameter_copy_bytes = 0;              // of a bf16 network: the weights' bf16 copies, likewise
 
   // Indices into buffers, or kNobody.
   std::vector<int> value_buffer, gradient_buffer;      // by ValueId; none for what was fused away
