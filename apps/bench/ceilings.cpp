@@ -29,16 +29,17 @@ double best_seconds(kernels::Backend& backend, int runs, const std::function<voi
 
 }  // namespace
 
-Ceilings measure_ceilings(kernels::Backend& backend) {
+Ceilings measure_ceilings(kernels::Backend& backend, DType dtype) {
   Ceilings c;
   {
     const std::int64_t n = backend.is_host() ? 1024 : 4096;
     const std::size_t elements = static_cast<std::size_t>(n * n);
-    const auto product = backend.prepare_matmul({.dtype = DType::f32, .m = n, .n = n, .k = n});
+    const DType type = dtype == DType::bf16 ? DType::bf16 : DType::f32;
+    const auto product = backend.prepare_matmul({.dtype = type, .m = n, .n = n, .k = n, .y_dtype = type});
     DeviceMemory a(backend, 4 * elements), b(backend, 4 * elements), y(backend, 4 * elements);
     DeviceMemory workspace(backend, product->workspace_bytes());
-    backend.fill(DType::f32, a.data(), elements, 0.5);
-    backend.fill(DType::f32, b.data(), elements, 0.25);
+    backend.fill(type, a.data(), elements, 0.5);
+    backend.fill(type, b.data(), elements, 0.25);
     const double seconds = best_seconds(
         backend, 20, [&] { product->run(a.data(), b.data(), nullptr, y.data(), workspace.data()); });
     c.matmul_flops = 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / seconds;

@@ -6,11 +6,12 @@
 namespace gradflow::app {
 
 struct Ceilings {
-  double matmul_flops = 0;  // per second: f32 product of 1024 x 1024 matrices (4096 on a GPU)
+  double matmul_flops = 0;  // per second: product of 1024 x 1024 matrices (4096 on a GPU) of the type asked for
   double triad_bytes =
       0;  // per second: y = a + s * b over arrays far larger than any cache; 3 arrays counted
 };
 
-Ceilings measure_ceilings(kernels::Backend& backend);
+// f64 is measured as f32.
+Ceilings measure_ceilings(kernels::Backend& backend, DType dtype);
 
 }  // namespace gradflow::app

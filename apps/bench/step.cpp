@@ -143,7 +143,7 @@ StepResult bench_step(const StepOptions& o) {
   time_launches(executor, r);
   const kernels::LossResult loss = executor.take_loss();
   r.loss = loss.rows ? loss.loss_sum / static_cast<double>(loss.rows) : 0;
-  r.ceilings = measure_ceilings(*network.device);
+  r.ceilings = measure_ceilings(*network.device, network.model.graph.dtype());
   r.disturbance =
       disturbance(r.load, r.step.minimum, r.step.median, network.device->is_host() ? r.threads : 1);
   return r;

@@ -69,7 +69,7 @@ Json json_of(const std::vector<LaunchTiming>& rows) {
 std::string step_text(const StepOptions& o, const StepResult& r, bool all_launches, std::size_t width) {
   std::string out = fmt::format(
       "{}, {} parameters, {} {}, batch {}, {}, optimizer {}, probes {}\n{} {}, {}\ngradflow {} ({}), {}\n\n",
-      o.network.model, r.parameters, o.network.dtype, o.network.data, o.network.batch, r.precision,
+      o.network.model, r.parameters, storage_text(parse_dtype(o.network.precision.dtype)), o.network.data, o.network.batch, r.precision,
       o.optimizer, o.probes ? fmt::format("all ({})", r.probes) : "none", r.device, r.device_model,
       r.libraries, version(), git_revision(), build_summary());
   out += fmt::format("{:<16} {:>13} {:>13} {:>13}   samples\n", "", "median", "min", "max");
@@ -106,7 +106,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                   {"device", r.device},         {"device_model", r.device_model}, {"libraries", r.libraries},
                   {"precision", r.precision},   {"threads", r.threads},           {"model", o.network.model},
                   {"data", o.network.data},     {"batch", o.network.batch},       {"seed", o.network.seed},
-                  {"dtype", o.network.dtype},   {"optimizer", o.optimizer},       {"probes", r.probes},
+                  {"dtype", o.network.precision.dtype},   {"optimizer", o.optimizer},       {"probes", r.probes},
                   {"graph", o.record},
                   {"parameters", r.parameters}, {"arena_bytes", r.arena_bytes}};
   j.update(json_of(r.step));

@@ -38,10 +38,7 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
   command.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")
       ->type_name("D")
       ->capture_default_str();
-  command.add_option("--dtype", o.dtype, "f32, or f64 (cpu only)")
-      ->check(CLI::IsMember({"f32", "f64"}))
-      ->type_name("T")
-      ->capture_default_str();
+  add_precision_options(command, o.precision);
 }
 
 Network open_network(const NetworkOptions& o) {
@@ -50,8 +47,8 @@ Network open_network(const NetworkOptions& o) {
   Network n;
   n.data = load_dataset(o.data);
   BatchOrder(n.data.train.count(), static_cast<std::size_t>(o.batch), o.seed);  // throws if they do not fit
-  n.device = open_device(o.device);
-  n.model = build_model(spec, shape_of(n.data, o.batch, o.dtype == "f64" ? DType::f64 : DType::f32));
+  n.device = open_network_device(o.device, o.precision.tf32);
+  n.model = build_model(spec, shape_of(n.data, o.batch, parse_dtype(o.precision.dtype)));
   n.parameters = std::make_unique<ParameterStore>(*n.device, n.model.graph);
   n.parameters->initialize(spec.initializer(), o.seed);
   n.feed = std::make_unique<Feed>(*n.device, n.data, n.data.train);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/common/precision.h"
 #include "gradflow/engine/dataset.h"
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/feed.h"
@@ -20,7 +21,7 @@ struct NetworkOptions {
   std::string model, data = "fashion-mnist", device = "auto";
   std::int64_t batch = 128;
   std::uint64_t seed = 1;
-  std::string dtype = "f32";  // f64: on the host only
+  PrecisionOptions precision;
 };
 
 // For CLI::Option::check: what is wrong with the text as a seed, empty if nothing is.

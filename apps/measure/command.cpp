@@ -26,6 +26,7 @@ Metadata metadata_of(const Options& o, const Measurement& m) {
           {"data", o.network.data},
           {"batch", fmt::format("{}", o.network.batch)},
           {"seed", fmt::format("{}", o.network.seed)},
+          {"dtype", o.network.precision.dtype},
           {"loss", fmt::format("{}", m.loss)},
           {"gradflow", fmt::format("{} {}", version(), git_revision())}};
 }
@@ -45,10 +46,11 @@ int run_measure(const Options& o) {
   if (!o.json.empty()) write_file_atomically(o.json, measurement_json(m, o.network, network));
   if (o.json == "/dev/stdout" || o.tensors == "/dev/stdout") return 0;
   fmt::print(
-      "{}, {} parameters\n{}, batch {}, seed {}, {} on {}\nloss {:.6g}, accuracy {:.1f} % before any "
+      "{}, {} parameters\n{}, batch {}, seed {}, {} on {}: {}\nloss {:.6g}, accuracy {:.1f} % before any "
       "training\n\n{}",
       o.network.model, network.model.graph.parameter_count(), o.network.data, o.network.batch, o.network.seed,
-      o.network.dtype, network.device->info().model, m.loss, 100 * m.accuracy,
+      storage_text(parse_dtype(o.network.precision.dtype)), network.device->info().model,
+      network.device->info().precision, m.loss, 100 * m.accuracy,
       measurement_tables(m, terminal_width(stdout)));
   return 0;
 }

@@ -112,7 +112,7 @@ std::string measurement_json(const Measurement& m, const NetworkOptions& o, cons
                     {"data", o.data},
                     {"batch", o.batch},
                     {"seed", o.seed},
-                    {"dtype", o.dtype},
+                    {"dtype", o.precision.dtype},
                     {"device", device.name},
                     {"device_model", device.model},
                     {"libraries", device.libraries},

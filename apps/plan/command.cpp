@@ -17,6 +17,7 @@ namespace {
 
 struct Options {
   std::string model, data, device = "cpu", probes = "none", json, dot;
+  PrecisionOptions precision;
   std::int64_t batch = 128;
   bool no_reuse = false, no_fuse = false, inference = false;
 };
@@ -39,14 +40,16 @@ void fuse(PlannedStep& step, Backend& device) {
 int run_plan(const Options& o) {
   const ModelSpec spec = parse_model(o.model);
   check_device_name(o.device);
-  ModelShape shape{.batch = o.batch, .features = 784, .classes = 10, .image = {28, 28, 1}};
+  ModelShape shape{.batch = o.batch, .features = 784, .classes = 10,
+                   .dtype = parse_dtype(o.precision.dtype), .image = {28, 28, 1}};
   if (!o.data.empty()) {
-    shape = shape_of(load_dataset(o.data), o.batch);
+    shape = shape_of(load_dataset(o.data), o.batch, shape.dtype);
   }
-  const auto device = open_device(o.device);
+  const auto device = open_network_device(o.device, o.precision.tf32);
   PlannedStep step{.model = build_model(spec, shape),
                    .batch = o.batch,
                    .device = device->info().name,
+                   .precision = device->info().precision,
                    .options = {},
                    .plan = {},
                    .operands = {},
@@ -87,6 +90,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
   command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")
       ->type_name("D")
       ->capture_default_str();
+  add_precision_options(*command, o->precision);
   command->add_option("--probes", o->probes, "none, or all scalar statistics of every tensor")
       ->check(CLI::IsMember({"none", "all"}))
       ->type_name("none|all")

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/common/precision.h"
 #include "apps/common/text_table.h"
 #include "apps/report/json.h"
 #include "gradflow/engine/index.h"
@@ -14,11 +15,17 @@ namespace {
 
 const Buffer& buffer_of(const PlannedStep& s, const Operand& o) { return s.plan.buffers[at(o.buffer)]; }
 
-// "x 0x0  x 0x40000": a role and where in the arena it lies.
+std::string type_mark(const PlannedStep& s, const Buffer& b) {
+  const bool other = b.role != BufferRole::workspace && b.dtype != s.model.graph.dtype();
+  return other ? fmt::format(":{}", name_of(b.dtype)) : "";
+}
+
+// "x@0 dw:f32@40000": a role, the type where it is not the network's, and where in the arena it lies.
 std::string places(const PlannedStep& s, const std::vector<Operand>& operands) {
   std::string text;
   for (const Operand& o : operands)
-    text += fmt::format("{}{}@{:x}", text.empty() ? "" : " ", o.role, buffer_of(s, o).offset);
+    text += fmt::format("{}{}{}@{:x}", text.empty() ? "" : " ", o.role, type_mark(s, buffer_of(s, o)),
+                        buffer_of(s, o).offset);
   return text;
 }
 
@@ -33,6 +40,10 @@ double share(std::size_t part, std::size_t whole) {
 }
 
 std::string sized(std::size_t bytes) { return bytes_text(static_cast<double>(bytes)); }
+
+std::string copies_text(const Plan& plan) {
+  return plan.parameter_copy_bytes ? fmt::format(", bf16 copies {}", sized(plan.parameter_copy_bytes)) : "";
+}
 
 std::string fusion_line(const PlannedStep& s) {
   if (!s.unfused) return "";
@@ -60,19 +71,21 @@ std::string plan_table(const PlannedStep& s, std::size_t width) {
   const Cost cost = total_cost(s.plan);
   const std::size_t plain = s.plan.bytes_without_reuse;
   return table.text(width) + fmt::format(
-                                 "\nModel {}, batch {}, on {}. An operand is role@offset: where it lies in "
-                                 "the arena, in hexadecimal bytes.\n"
+                                 "\nModel {}, batch {}, {} on {}: {}. An operand is role@offset: where it "
+                                 "lies in the arena, in hexadecimal bytes; its type is named where it is not the "
+                                 "network's.\n"
                                  "launches       {} ({} forward, {} behind them)\n"
                                  "{}"
                                  "traffic        {} and {}FLOP a step\n"
                                  "arena          {} ({} bytes)\n"
                                  "without reuse  {} ({} bytes): the arena is {:.0f} % of it\n"
-                                 "parameters     {} ({} numbers), states {}, both outside the arena\n",
-                                 s.model.spec.text, s.batch, s.device, s.plan.launches.size(),
+                                 "parameters     {} ({} numbers){}, states {}, outside the arena\n",
+                                 s.model.spec.text, s.batch, storage_text(s.model.graph.dtype()), s.device, s.precision,
+                                 s.plan.launches.size(),
                                  s.plan.first_backward, s.plan.launches.size() - at(s.plan.first_backward),
                                  fusion_line(s), bytes_text(cost.bytes), count_text(cost.flops), sized(s.plan.arena_bytes),
                                  s.plan.arena_bytes, sized(plain), plain, share(s.plan.arena_bytes, plain),
-                                 sized(s.plan.parameter_bytes), s.model.graph.parameter_count(),
+                                 sized(s.plan.parameter_bytes), s.model.graph.parameter_count(), copies_text(s.plan),
                                  sized(s.plan.state_bytes));
 }
 
@@ -86,12 +99,15 @@ std::string plan_json(const PlannedStep& s) {
             {"model", s.model.spec.text},
             {"batch", s.batch},
             {"device", s.device},
+            {"dtype", name_of(s.model.graph.dtype())},
+            {"precision", s.precision},
             {"training", s.options.training},
             {"reuse", s.options.reuse},
             {"fused", s.unfused.has_value()},
             {"arena_bytes", plan.arena_bytes},
             {"bytes_without_reuse", plan.bytes_without_reuse},
             {"parameter_bytes", plan.parameter_bytes},
+            {"parameter_copy_bytes", plan.parameter_copy_bytes},
             {"parameter_count", s.model.graph.parameter_count()},
             {"state_bytes", plan.state_bytes},
             {"total_bytes_moved", cost.bytes},
@@ -117,6 +133,7 @@ std::string plan_json(const PlannedStep& s) {
   for (const Buffer& b : plan.buffers)
     j["buffers"].push_back({{"name", b.name},
                             {"role", name_of(b.role)},
+                            {"dtype", name_of(b.dtype)},
                             {"bytes", b.bytes},
                             {"offset", b.offset},
                             {"first_launch", b.begin},

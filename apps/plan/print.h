@@ -13,7 +13,7 @@ namespace gradflow::app {
 struct PlannedStep {
   Model model;
   std::int64_t batch = 0;
-  std::string device;
+  std::string device, precision;
   PlanOptions options;
   Plan plan;
   std::vector<LaunchOperands> operands;  // by launch

@@ -70,6 +70,10 @@ void add_train(CLI::App& app, std::function<int()>& run) {
       ->type_name("NAME");
   c->add_option("--batch", o->batch, "samples of a step [128]")->type_name("N");
   c->add_option("--seed", o->seed, "of weights and batch order [1]")->check(seed_fault)->type_name("N");
+  c->add_option("--dtype", o->dtype, "f32; bf16: activations and their gradients, f32 parameters; f64: cpu only [f32]")
+      ->check(CLI::IsMember({"f32", "bf16", "f64"}))
+      ->type_name("T");
+  c->add_flag("--tf32", o->tf32, "let CUDA multiply f32 numbers as TF32");
   c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")
       ->type_name("DIR");

@@ -28,6 +28,7 @@ JsonLine start_line(const Session& s) {
   line.add("augmentation", s.settings.augmentation.text);
   line.add("batch", s.settings.batch).add("seed", s.settings.seed).add("steps_per_epoch", s.steps_per_epoch);
   line.add("parameters", s.model.graph.parameter_count());
+  line.add("dtype", name_of(s.settings.dtype));
   line.add("device", device.name).add("device_model", device.model).add("precision", device.precision);
   return line.add("version", version()).add("git_revision", git_revision());
 }

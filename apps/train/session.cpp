@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "apps/common/precision.h"
 #include "apps/study/layer_probes.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
@@ -27,7 +28,7 @@ std::string fingerprint(const Dataset& d) {
 
 std::string device_text(const Backend& device) {
   const auto& info = device.info();
-  return fmt::format("{} ({}, {})", info.name, info.model, info.libraries);
+  return fmt::format("{} ({}, {}, {})", info.name, info.model, info.libraries, info.precision);
 }
 
 const std::string* stored(const Checkpoint& checkpoint, const char* key) {
@@ -90,7 +91,7 @@ void check_length_change(const Session& s, const Checkpoint& checkpoint) {
 }
 
 void build_network(Session& s) {
-  s.model = build_model(s.settings.model, shape_of(s.data, s.settings.batch));
+  s.model = build_model(s.settings.model, shape_of(s.data, s.settings.batch, s.settings.dtype));
   s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
   s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
   s.executor = std::make_unique<Executor>(s.model.graph, *s.parameters, s.optimizer.get());
@@ -196,7 +197,7 @@ Session open_session(const TrainOptions& o) {
                                          s.settings.seed);
   set_length(s);
   if (checkpoint) check_length_change(s, *checkpoint);
-  s.device = open_device(o.device);
+  s.device = open_network_device(o.device, o.tf32);
   build_network(s);
   if (checkpoint)
     restore(s, *checkpoint);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "apps/common/precision.h"
 #include "apps/train/recipe.h"
 #include "gradflow/engine/spec_text.h"
 #include "gradflow/engine/text.h"
@@ -115,6 +116,7 @@ TrainSettings fresh_settings(const TrainOptions& options) {
   if (o.augment) s.augmentation = parse_augmentation(*o.augment);
   s.batch = o.batch.value_or(s.batch);
   s.seed = o.seed.value_or(s.seed);
+  if (o.dtype) s.dtype = parse_dtype(*o.dtype);
   s.epochs = o.epochs.value_or(0);
   s.steps = o.steps.value_or(0);
   s.eval_every = o.eval_every.value_or(0);
@@ -141,6 +143,7 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   if (o.augment) same("--augment", *o.augment, augment);
   if (o.batch) same("--batch", std::to_string(*o.batch), std::to_string(info.batch));
   if (o.seed) same("--seed", std::to_string(*o.seed), std::to_string(info.seed));
+  if (o.dtype) same("--dtype", *o.dtype, checkpoint.dtype());
 
   TrainSettings s;
   s.optimizer = stored_optimizer(checkpoint.optimizer());
@@ -166,6 +169,7 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   s.augmentation = parse_augmentation(augment);
   s.batch = info.batch;
   s.seed = info.seed;
+  s.dtype = parse_dtype(checkpoint.dtype());
   const bool length = o.epochs || o.steps;
   s.epochs = length ? o.epochs.value_or(0) : stored_count(checkpoint, "epochs");
   s.steps = length ? o.steps.value_or(0) : stored_count(checkpoint, "steps");

@@ -23,6 +23,8 @@ struct TrainOptions {
   std::optional<std::int64_t> epochs, steps, batch;
   std::optional<std::int64_t> eval_every, checkpoint_every, probe_every;  // steps
   std::optional<std::uint64_t> seed;
+  std::optional<std::string> dtype;
+  bool tf32 = false;
   std::string device = "auto";
   std::string out;  // empty: nothing is written
   bool resume = false;
@@ -42,6 +44,7 @@ struct TrainSettings {
   Augmentation augmentation;
   std::int64_t batch = 128;
   std::uint64_t seed = 1;
+  DType dtype = DType::f32;
   // Exactly one of the two is above 0; the number of steps follows from the size of the data set.
   std::int64_t epochs = 0, steps = 0;
   std::int64_t eval_every = 0, checkpoint_every = 0;  // 0: once an epoch

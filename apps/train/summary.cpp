@@ -33,6 +33,7 @@ void write_summary(const std::filesystem::path& path, const Session& s, const Ou
       {"schedule", s.settings.schedule.text()},
       {"batch", s.settings.batch},
       {"seed", s.settings.seed},
+      {"dtype", name_of(s.settings.dtype)},
       {"parameters", s.model.graph.parameter_count()},
       {"resumed_from", s.resumed ? ordered_json(s.first_step) : ordered_json()},
       {"device",

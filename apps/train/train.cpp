@@ -7,6 +7,7 @@
 #include <ostream>
 #include <streambuf>
 
+#include "apps/common/precision.h"
 #include "apps/common/text_table.h"
 #include "apps/report/write.h"
 #include "apps/terminal/progress.h"
@@ -107,10 +108,10 @@ class Trainer {
                                 style_.bold(s_.settings.model.text), style_.bold(s_.settings.data),
                                 s_.model.graph.parameter_count(), s_.data.train.count(),
                                 s_.data.test.count()));
-    progress_.print(fmt::format("{}, {}, batch {}, {} steps ({} an epoch), seed {}, {}, {}",
+    progress_.print(fmt::format("{}, {}, batch {}, {} steps ({} an epoch), seed {}, {} on {}: {}",
                                 describe(s_.settings.optimizer), s_.settings.schedule.text(),
                                 s_.settings.batch, s_.total_steps, s_.steps_per_epoch, s_.settings.seed,
-                                device.name, device.precision));
+                                storage_text(s_.settings.dtype), device.name, device.precision));
     if (s_.resumed) progress_.print(fmt::format("going on at step {}", s_.first_step));
     if (!s_.notice.empty()) progress_.print(style_.yellow(s_.notice));
   }

@@ -140,6 +140,10 @@ class BadValues(Program):
             self.refused("bench", "step", "--repeat", repeat, says="--repeat")
         self.refused("bench", "step", "--optimizer", "sdg", says="--optimizer")
         self.refused("bench", "step", "--probes", "some", says="--probes")
+        for command in (("measure",), ("plan",), ("bench", "step")):
+            self.refused(*command, "--model", MODEL, "--data", DATA, "--batch", "8", "--device", "cpu", "--tf32", says="TF32 needs a CUDA device")
+        self.refused("train", "--model", MODEL, "--data", DATA, "--batch", "8", "--steps", "1", "--optimizer", "sgd", "--lr", "0.1", "--device", "cpu",
+                     "--tf32", says="TF32 needs a CUDA device")
         self.refused("measure", "--model", MODEL, "--dtype", "f16", says="--dtype")
 
     def test_demo(self):
@@ -354,6 +358,39 @@ class Measure(Program):
         self.assertIn("saturated%", text)
         gradients = {g["name"]: g for g in self.read_json("m.json")["activation_gradients"]}
         self.assertLess(gradients["stem.linear"]["norm"], 1e-10 * gradients["head.linear"]["norm"])
+
+
+class Precision(Program):
+    """bf16 networks: every command takes them, says so, and keeps parameters in f32."""
+    BF16 = ["--model", MODEL, "--data", DATA, "--device", "cpu", "--dtype", "bf16"]
+
+    def test_plan_and_measure(self):
+        self.assertIn("bf16 with f32 parameters", self.works("plan", *self.BF16, "--batch", "8", "--json", "p.json"))
+        plan = self.read_json("p.json")
+        self.assertEqual(plan["dtype"], "bf16")
+        self.assertEqual({b["dtype"] for b in plan["buffers"] if b["role"] in ("value", "gradient") and b["name"] != "labels"}, {"bf16"})
+        self.assertEqual({b["dtype"] for b in plan["buffers"] if b["role"] == "parameter gradient"}, {"f32"})
+        self.assertEqual(plan["parameter_bytes"], 4 * plan["parameter_count"])
+        self.assertTrue(0 < plan["parameter_copy_bytes"] < 2 * plan["parameter_count"])
+        self.assertIn("bf16 with f32 parameters", self.works("measure", *self.BF16, "--batch", "8", "--save-tensors", "t.st", "--json", "m.json"))
+        self.assertEqual(self.read_json("m.json")["dtype"], "bf16")
+        with open(self.path("t.st"), "rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        kinds = {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+        self.assertEqual({kinds["x"], kinds["activation/stem.linear"], kinds["grad/activation/stem.linear"]}, {"BF16"})
+        self.assertEqual({kinds["stem.linear.weight"], kinds["grad/stem.linear.weight"]}, {"F32"})
+
+    def test_bench_and_train(self):
+        self.assertIn("bf16 with f32 parameters", self.works("bench", "step", *self.BF16, "--batch", "8", "--repeat", "2", "--json", "b.json"))
+        self.assertEqual(self.read_json("b.json")["context"]["dtype"], "bf16")
+        train = ["--optimizer", "sgd", "--lr", "0.1", "--batch", "16", "--out", "run"]
+        self.assertIn("bf16 with f32 parameters", self.works("train", *self.BF16, *train, "--steps", "3"))
+        self.assertEqual(self.read_json("run/summary.json")["dtype"], "bf16")
+        with open(self.path("run/log.jsonl")) as file:
+            self.assertEqual(json.loads(file.readline())["dtype"], "bf16")
+        self.refused("train", "--resume", "--out", "run", "--dtype", "f32", says="begun with 'bf16'")
+        self.works("train", "--resume", "--out", "run", "--device", "cpu", "--steps", "4")
+        self.assertEqual(self.read_json("run/summary.json")["dtype"], "bf16")
 
 
 class Bench(Program):
