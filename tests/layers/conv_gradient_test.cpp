@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/executor.h"
@@ -98,7 +99,10 @@ constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 class GradientsInFull : public testing::TestWithParam<Expected> {};
 
 // The bands: growth within 0.015 a layer, which is what the seeds and the batch leave open; ratios within a
-// factor of 2, for a sum of logarithms over up to 109 layers of 16 to 64 channels.
+// factor of 2, for a sum of logarithms over up to 109 layers of 16 to 64 channels. Without a norm |dW| also
+// holds the length of the signal, which is another such sum: over eight seeds of plain-56 its ratio went from
+// 0.13 to 0.75, a deviation of 0.67 in the logarithm; the means of two times three seeds then differ by less
+// than three deviations, a factor of 5.
 TEST_P(GradientsInFull, AreThoseOfTheSimulation) {
   const std::unique_ptr<Backend> device = open_device("cpu");
   const Expected e = GetParam();
@@ -108,7 +112,8 @@ TEST_P(GradientsInFull, AreThoseOfTheSimulation) {
   if (std::isnan(e.growth)) return;
   EXPECT_TRUE(std::fabs(p.growth - e.growth) <= 0.015) << p.growth;
   EXPECT_TRUE(std::fabs(std::log(p.dz_ratio / e.dz_ratio)) <= std::log(2.0)) << p.dz_ratio;
-  EXPECT_TRUE(std::fabs(std::log(p.dw_ratio / e.dw_ratio)) <= std::log(2.0)) << p.dw_ratio;
+  const bool normed = std::string_view(e.text).find("norm=none") == std::string_view::npos;
+  EXPECT_TRUE(std::fabs(std::log(p.dw_ratio / e.dw_ratio)) <= std::log(normed ? 2.0 : 5.0)) << p.dw_ratio;
 }
 
 INSTANTIATE_TEST_SUITE_P(DISABLED_Networks, GradientsInFull,
