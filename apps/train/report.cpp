@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "apps/common/precision.h"
 #include "apps/study/prediction.h"
 #include "apps/study/verdict.h"
 #include "apps/train/log_lines.h"
@@ -148,7 +149,7 @@ std::string command_of(const Session& s) {
       t.model.text, t.data, optimizer_options(t.optimizer), t.schedule.text(), t.augmentation.text, t.batch,
       t.seed);
   return text + (t.epochs > 0 ? fmt::format(" --epochs {}", t.epochs) : fmt::format(" --steps {}", t.steps)) +
-         fmt::format(" --probe-every {} --device {} --out DIR", t.probe_every, s.device_name);
+         fmt::format(" --dtype {} --probe-every {} --device {} --out DIR", name_of(t.dtype), t.probe_every, s.device_name);
 }
 
 }  // namespace
@@ -168,7 +169,7 @@ StudyResult study_of_run(const Session& s, const Outcome& outcome) {
   r.device = device.name;
   r.device_model = device.model;
   r.libraries = device.libraries;
-  r.precision = device.precision;
+  r.precision = fmt::format("{}; {}", storage_text(s.settings.dtype), device.precision);
   r.data = fmt::format("{}: {} + {} images {}x{}x{}, {} classes; augmentation: {}", s.data.name,
                        s.data.train.count(), s.data.test.count(), s.data.shape.height, s.data.shape.width,
                        s.data.shape.channels, s.data.classes, s.settings.augmentation.text);

@@ -263,6 +263,7 @@ void Snapshot::restore(ParameterStore& store, Optimizer* optimizer) const {
   if (tensors_.empty() || tensors_.size() != all.size()) throw InternalError("a snapshot of other tensors, or of none");
   for (std::size_t i = 0; i < all.size(); ++i)
     if (!tensors_[i].empty()) store.backend().copy_in(all[i].tensor.data, tensors_[i].data(), tensors_[i].size());
+  store.refresh_copies();
 }
 
 }  // namespace gradflow

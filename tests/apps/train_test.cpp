@@ -388,9 +388,13 @@ TEST(Train, AnUpdateThatOverflowsIsNamedAndNotSaved) {
 }
 
 // Far from the start and from any measured step: the steps since the last look are repeated with probes.
-TEST(Train, ALateDivergenceIsFoundByRepeatingTheStepsBefore) {
+class LateDivergence : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Types, LateDivergence, ::testing::Values("f32", "bf16"));
+
+TEST_P(LateDivergence, IsFoundByRepeatingTheStepsBefore) {
   const TempDir dir;
   TrainOptions o = small_run(dir / "run", 200);
+  o.dtype = GetParam();
   o.model = "mlp:depth=5,width=16,act=relu";
   o.optimizer = "sgd";
   o.learning_rate = 0.1;
