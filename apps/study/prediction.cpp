@@ -38,6 +38,7 @@ InputMoments input_moments(const Dataset& data, std::span<const std::int32_t> ba
 void add_predictions(const Model& model, const Dataset& data, std::span<const std::int32_t> batch, std::vector<LayerRow>& rows) {
   if (model.layers.size() < 2) return;
   const MlpSpec& spec = model.spec.mlp;
+  if (spec.fixup) return;  // its last layer starts at zero: no gradient to predict
   const InputMoments input = input_moments(data, batch);
   MeanFieldNet net;
   net.act = spec.act;

@@ -24,7 +24,8 @@ const char* name_of(Initializer::Kind kind) noexcept {
 }
 
 double Initializer::scaled_variance(const ParameterSpec& weight) const {
-  const double in = static_cast<double>(weight.fan_in), out = static_cast<double>(weight.fan_out), g2 = gain * gain;
+  const double in = static_cast<double>(weight.fan_in), out = static_cast<double>(weight.fan_out);
+  const double g2 = gain * gain * weight.factor * weight.factor;
   switch (kind) {
     case Kind::lecun: return g2;
     case Kind::xavier: return g2 * 2 * in / (in + out);
@@ -79,11 +80,12 @@ std::vector<float> draw(const Initializer& init, const ParameterSpec& p, std::ui
   if (p.role == ParameterRole::bias) {
     if (init.kind == Initializer::Kind::torch) random.fill_uniform(std::span(w), -unit, unit);
   } else if (init.kind == Initializer::Kind::torch) {
-    random.fill_uniform(std::span(w), -init.gain * unit, init.gain * unit);
+    const double bound = init.gain * p.factor * unit;
+    random.fill_uniform(std::span(w), -bound, bound);
   } else if (init.kind == Initializer::Kind::orthogonal) {
     random.fill_normal(std::span(w), 0, 1);
     const std::size_t rows = static_cast<std::size_t>(p.shape.rank() ? p.shape[0] : 1);
-    orthonormalize(w, rows, w.size() / rows, init.gain);
+    orthonormalize(w, rows, w.size() / rows, init.gain * p.factor);
   } else {
     random.fill_normal(std::span(w), 0, unit * std::sqrt(init.scaled_variance(p)));
   }
@@ -97,7 +99,7 @@ void ParameterStore::initialize(const Initializer& init, std::uint64_t seed) {
     const ParameterSpec& p = parameter_specs_[i];
     const Tensor& t = parameters_[i];
     if (p.role == ParameterRole::scale || p.role == ParameterRole::shift) {
-      backend_->fill(t.dtype(), t.data, t.elements(), p.role == ParameterRole::scale ? 1.0 : 0.0);
+      backend_->fill(t.dtype(), t.data, t.elements(), p.role == ParameterRole::scale ? p.factor : 0.0);
       continue;
     }
     const std::vector<float> w = draw(init, p, seed);

@@ -165,6 +165,8 @@ class CpuBackend final : public Backend {
   }
   void residual_forward(const ResidualForward& a) override { cpu::residual_forward(context_, a); }
   void residual_backward(const ResidualBackward& a) override { cpu::residual_backward(context_, a); }
+  void scalar_forward(const ScalarForward& a) override { cpu::scalar_forward(context_, a); }
+  void scalar_backward(const ScalarBackward& a) override { cpu::scalar_backward(context_, a); }
   void batch_norm_forward(const BatchNormForward& a) override { cpu::batch_norm_forward(context_, a); }
   void batch_norm_backward(const BatchNormBackward& a) override { cpu::batch_norm_backward(context_, a); }
   void max_pool_forward(const MaxPoolForward& a) override { cpu::max_pool_forward(context_, a); }

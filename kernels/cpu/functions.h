@@ -16,6 +16,8 @@ void bias_activation_forward(const Context& context, const BiasActivationForward
 void bias_activation_backward(const Context& context, const BiasActivationBackward& a);
 void residual_forward(const Context& context, const ResidualForward& a);
 void residual_backward(const Context& context, const ResidualBackward& a);
+void scalar_forward(const Context& context, const ScalarForward& a);
+void scalar_backward(const Context& context, const ScalarBackward& a);
 void batch_norm_forward(const Context& context, const BatchNormForward& a);
 void batch_norm_backward(const Context& context, const BatchNormBackward& a);
 void max_pool_forward(const Context& context, const MaxPoolForward& a);

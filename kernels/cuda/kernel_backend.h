@@ -30,6 +30,8 @@ class KernelBackend : public Backend {
   }
   void residual_forward(const ResidualForward& a) override { cuda::residual_forward(queue(), a); }
   void residual_backward(const ResidualBackward& a) override { cuda::residual_backward(queue(), a); }
+  void scalar_forward(const ScalarForward& a) override { cuda::scalar_forward(queue(), a); }
+  void scalar_backward(const ScalarBackward& a) override { cuda::scalar_backward(queue(), a); }
   void batch_norm_forward(const BatchNormForward& a) override { cuda::batch_norm_forward(queue(), a); }
   void batch_norm_backward(const BatchNormBackward& a) override { cuda::batch_norm_backward(queue(), a); }
   void max_pool_forward(const MaxPoolForward& a) override { cuda::max_pool_forward(queue(), a); }

@@ -17,6 +17,8 @@ void bias_activation_forward(Queue& queue, const BiasActivationForward& a);
 void bias_activation_backward(Queue& queue, const BiasActivationBackward& a);
 void residual_forward(Queue& queue, const ResidualForward& a);
 void residual_backward(Queue& queue, const ResidualBackward& a);
+void scalar_forward(Queue& queue, const ScalarForward& a);
+void scalar_backward(Queue& queue, const ScalarBackward& a);
 void batch_norm_forward(Queue& queue, const BatchNormForward& a);
 void batch_norm_backward(Queue& queue, const BatchNormBackward& a);
 void max_pool_forward(Queue& queue, const MaxPoolForward& a);

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <array>
 
+#include "branch_scales.h"
 #include "gradflow/kernels/error.h"
 #include "gradflow/layers/activation.h"
 #include "gradflow/layers/batch_norm.h"
 #include "gradflow/layers/convolution.h"
 #include "gradflow/layers/linear.h"
 #include "gradflow/layers/pooling.h"
-#include "gradflow/layers/residual_add.h"
 
 namespace gradflow {
 namespace {
@@ -59,7 +59,8 @@ class ConvNetBuilder {
     }
     if (spec_.pre_activation) x = normalized_act("", "", x);
     x = graph().add<GlobalAveragePool>("avgpool", {x});
-    x = graph().add<Linear>("fc", {x}, classes_, true);
+    x = fixup_bias("bias2", x);
+    x = graph().add<Linear>("fc", {x}, classes_, true, spec_.fixup ? 0.0 : 1.0);
     remember("fc", x);
     return x;
   }
@@ -86,19 +87,23 @@ class ConvNetBuilder {
   }
 
   ValueId convolution(const std::string& name, ValueId x, std::int64_t out, std::int64_t kernel,
-                      std::int64_t stride) {
+                      std::int64_t stride, double weight_factor = 1) {
     ConvolutionOptions o = ConvolutionOptions::square(out, kernel, stride);
-    o.bias = !spec_.batch_norm;
+    o.bias = !spec_.batch_norm && !spec_.fixup;
+    o.weight_factor = weight_factor;
     return graph().add<Convolution>(name, {x}, o);
   }
   ValueId weight_layer(const std::string& name, ValueId x, std::int64_t out, std::int64_t kernel,
-                       std::int64_t stride) {
-    const ValueId z = convolution(name, x, out, kernel, stride);
+                       std::int64_t stride, double weight_factor = 1) {
+    const ValueId z = convolution(name, x, out, kernel, stride, weight_factor);
     remember(name, z);
     return z;
   }
   ValueId norm(const std::string& name, ValueId x) {
     return spec_.batch_norm ? graph().add<BatchNorm>(name, {x}, BatchNormOptions{.torch_names = true}) : x;
+  }
+  ValueId fixup_bias(const std::string& name, ValueId x) {
+    return add_fixup_bias(graph(), spec_, name, x);
   }
   ValueId act(const std::string& name, ValueId x) {
     const ValueId h = graph().add<Activation>(name, {x}, spec_.act);
@@ -107,12 +112,14 @@ class ConvNetBuilder {
   }
   // "bnK" and "reluK" of a block; the last norm of a pre-activation network has no number.
   ValueId normalized_act(const std::string& block, const std::string& k, ValueId x) {
-    return act(fmt::format("{}{}{}", block, act_name(), k), norm(fmt::format("{}bn{}", block, k), x));
+    x = norm(fmt::format("{}bn{}", block, k), x);
+    x = fixup_bias(block.empty() ? "bias1" : fmt::format("{}bias{}a", block, k), x);
+    return act(fmt::format("{}{}{}", block, act_name(), k), x);
   }
 
   ValueId stem(std::int64_t out, std::int64_t kernel, std::int64_t stride) {
     const ValueId z = weight_layer("conv1", model_.x, out, kernel, stride);
-    return spec_.pre_activation ? z : act(std::string(act_name()), norm("bn1", z));
+    return spec_.pre_activation ? z : act(std::string(act_name()), fixup_bias("bias1", norm("bn1", z)));
   }
 
   ValueId stage(std::int64_t number, ValueId x, std::int64_t blocks, std::int64_t width, bool bottleneck) {
@@ -132,32 +139,36 @@ class ConvNetBuilder {
       before.block_input = before.z == x;
     }
     ValueId skip = x, branch = x;
-    if (spec_.pre_activation) {
-      branch = normalized_act(name, "1", x);
-      // A projection reads what the branch reads; then x itself feeds one layer only and its gradient has one
-      // part.
-      if (projects(x, out, stride) && spec_.residual) {
-        model_.layers.back().split.reset();
-        model_.layers.back().block_input = false;
-        skip = branch;
-      }
+    if (spec_.pre_activation) branch = normalized_act(name, "1", x);
+    branch = fixup_bias(name + (spec_.pre_activation ? "bias1b" : "bias1a"), branch);
+    // A projection reads what the branch's first convolution reads. Where that is not x, x itself feeds one layer
+    // only and its gradient has one part.
+    if (branch != x && projects(x, out, stride) && spec_.residual) {
+      model_.layers.back().split.reset();
+      model_.layers.back().block_input = false;
+      skip = branch;
     }
     if (spec_.residual) skip = shortcut(name, skip, x, out, stride);
     const int convolutions = bottleneck ? 3 : 2;
     for (int k = 1; k <= convolutions; ++k) {
       const bool middle = k == (bottleneck ? 2 : 1), last = k == convolutions;
       const std::string number = std::to_string(k);
-      if (spec_.pre_activation && k > 1) branch = normalized_act(name, number, branch);
+      if (k > 1) {
+        if (spec_.pre_activation) branch = normalized_act(name, number, branch);
+        branch = fixup_bias(fmt::format("{}bias{}{}", name, k, spec_.pre_activation ? "b" : "a"), branch);
+      }
       branch = weight_layer(name + "conv" + number, branch, last ? out : width, bottleneck && !middle ? 1 : 3,
-                            middle ? stride : 1);
+                            middle ? stride : 1, spec_.fixup ? fixup_factor(blocks_of(spec_), k, convolutions) : 1);
       if (!spec_.pre_activation) {
         branch = norm(name + "bn" + number, branch);
-        if (!last) branch = act(fmt::format("{}{}{}", name, act_name(), number), branch);
+        if (!last)
+          branch = act(fmt::format("{}{}{}", name, act_name(), number),
+                       fixup_bias(fmt::format("{}bias{}b", name, k), branch));
       }
     }
     ValueId y = branch;
     if (spec_.residual) {
-      y = graph().add<ResidualAdd>(name + "add", {skip, branch}, spec_.branch_scale);
+      y = add_branch(graph(), spec_, name, skip, branch, !spec_.pre_activation);
       model_.layers.back().z = y;
     }
     if (!spec_.pre_activation) y = act(fmt::format("{}{}{}", name, act_name(), convolutions), y);
@@ -207,13 +218,14 @@ ConvNetSpec parse_conv_net(SpecReader& reader) {
                                          spec.depth - rest, spec.depth - rest + 6));
     spec.pre_activation = reader.get_choice("version", {"v1", "v2"}, "v1") == "v2";
   }
-  read_common(reader, spec.act, spec.batch_norm, spec.initializer, "bn");
+  read_common(reader, spec, "bn");
+  if (!spec.residual && spec.fixup) reader.reject("init=fixup belongs to residual networks: use resnet");
   if (spec.residual) {
     if (!spec.imagenet) {
       const std::string kind = reader.get_choice("shortcut", {"A", "B", "C"}, "A");
       spec.shortcut = kind == "A" ? ShortcutKind::A : kind == "B" ? ShortcutKind::B : ShortcutKind::C;
     }
-    read_branch_scale(reader, blocks_of(spec), spec.branch_scale);
+    read_branch_scale(reader, blocks_of(spec), spec);
   }
   reader.finish();
   return spec;

@@ -19,9 +19,12 @@ ConvNetSpec parse_conv_net(SpecReader& reader);
 // From model.x to the logits; model.spec.conv says what.
 ValueId build_conv_net(Model& model, std::int64_t classes);
 
-// Keys that every family has, and the scale of residual branches.
-void read_common(SpecReader& reader, PointwiseId& act, bool& batch_norm, Initializer& initializer,
-                 std::string_view norm);
-void read_branch_scale(SpecReader& reader, std::int64_t blocks, double& branch_scale);
+// Keys that every family has. Spec is MlpSpec or ConvNetSpec; `norm` is the default.
+template <class Spec>
+void read_common(SpecReader& reader, Spec& spec, std::string_view norm);
+
+// The scale of residual branches, of which there are `blocks`; behind read_common.
+template <class Spec>
+void read_branch_scale(SpecReader& reader, std::int64_t blocks, Spec& spec);
 
 }  // namespace gradflow

@@ -58,6 +58,7 @@ Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
                    .role = ParameterRole::weight,
                    .fan_in = taps * in,
                    .fan_out = taps * (o.outputs / o.groups),
+                   .factor = o.weight_factor,
                    .decay = true,
                    .multiplied = true}};
   if (o.bias)

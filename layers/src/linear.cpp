@@ -27,7 +27,8 @@ Shape with_last(const Shape& shape, std::int64_t last) {
 
 }  // namespace
 
-Linear::Linear(std::int64_t out, bool bias) : out_(out), bias_(bias) {
+Linear::Linear(std::int64_t out, bool bias, double weight_factor)
+    : out_(out), bias_(bias), weight_factor_(weight_factor) {
   if (out < 1) throw UserError(fmt::format("a linear layer with {} outputs: at least 1", out));
 }
 
@@ -37,7 +38,7 @@ Inference Linear::infer(std::span<const TensorSpec> inputs) const {
   const std::int64_t in = x.shape.back();
   Inference r;
   r.outputs = {{with_last(x.shape, out_), x.dtype}};
-  r.parameters = {{.name = "weight", .shape = {out_, in}, .role = ParameterRole::weight, .fan_in = in, .fan_out = out_, .decay = true, .multiplied = true}};
+  r.parameters = {{.name = "weight", .shape = {out_, in}, .role = ParameterRole::weight, .fan_in = in, .fan_out = out_, .factor = weight_factor_, .decay = true, .multiplied = true}};
   if (bias_) r.parameters.push_back({.name = "bias", .shape = {out_}, .role = ParameterRole::bias, .fan_in = in, .fan_out = out_, .decay = true});
   r.backward_reads_input = {0};
   const double rows = static_cast<double>(x.shape.rows()), i = static_cast<double>(in), o = static_cast<double>(out_);

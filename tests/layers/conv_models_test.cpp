@@ -137,7 +137,13 @@ TEST(ConvModels, WrongTextsAreSaidInOneLine) {
   EXPECT_NE(error_of("resnet50:depth=50").find("unknown key 'depth'"), std::string::npos);
   EXPECT_NE(error_of("resnet:shortcut=D").find("one of A, B, C"), std::string::npos);
   EXPECT_NE(error_of("resnet:version=v3").find("one of v1, v2"), std::string::npos);
-  EXPECT_NE(error_of("resnet:branch_scale=x").find("a finite number or 1/sqrt(L)"), std::string::npos);
+  EXPECT_NE(error_of("resnet:branch_scale=x").find("a finite number, 1/sqrt(L), skipinit or rezero"), std::string::npos);
+  EXPECT_NE(error_of("resnet:branch_scale=skipinit").find("takes the place of batch norm: add norm=none"), std::string::npos);
+  EXPECT_NE(error_of("resnet:init=fixup").find("takes the place of batch norm: add norm=none"), std::string::npos);
+  EXPECT_NE(error_of("plain:init=fixup,norm=none").find("residual networks: use resnet"), std::string::npos);
+  EXPECT_NE(error_of("resnet50:init=fixup,norm=none,branch_scale=rezero").find("multipliers of its own"), std::string::npos);
+  EXPECT_NE(error_of("mlp:init=fixup").find("add skip=on"), std::string::npos);
+  EXPECT_NE(error_of("mlp:depth=4,skip=on,init=fixup,bias=off").find("leave bias out"), std::string::npos);
   EXPECT_NE(error_of("resnet", ImageShape{}).find("it takes images"), std::string::npos);
   EXPECT_EQ(error_of("resnet", {1, 1, 3}), "accepted");  // padding keeps one pixel alive
 }
@@ -149,6 +155,11 @@ TEST_P(SmallConvNet, GradientsAreTheSlopesOfTheLoss) {
   Network n(m.graph, 11, {.retain = true, .input_gradients = {m.x}});
   // Weights in [-1, 1] would explode over fan-ins of 144 to 576: He's variance instead.
   n.parameters.initialize({}, 11);
+  for (const ParameterSpec& p : m.graph.parameters())  // what starts at zero shows nothing there
+    if (p.factor != 1) {
+      const double bound = p.role == ParameterRole::scale ? 1 : std::sqrt(3.0 / static_cast<double>(p.fan_in));
+      n.set_parameter(p.name, test::uniform_numbers(p.shape.elements(), -bound, bound, 11, p.name));
+    }
   // Sums of some thousand terms, and a loss with more curvature than a single layer's; a fifth of the
   // elements' differences cross a kink of one of the many ReLU inputs, which the check leaves out.
   const int compared = check_gradients(n, {.step = 1e-6, .tolerance = 2e-6, .floor = 0, .per_tensor = 3});
@@ -164,6 +175,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values("plain:depth=8", "plain:depth=8,norm=none,act=tanh", "resnet:depth=8",
                     "resnet:depth=8,shortcut=B", "resnet:depth=8,shortcut=C",
                     "resnet:depth=8,version=v2,act=sigmoid", "resnet:depth=8,version=v2,shortcut=B",
+                    "resnet:depth=8,version=v2,shortcut=C", "resnet:depth=8,norm=none,branch_scale=skipinit",
+                    "resnet:depth=8,version=v2,branch_scale=rezero", "resnet:depth=8,norm=none,init=fixup",
+                    "resnet:depth=8,norm=none,init=fixup,version=v2,shortcut=C,act=tanh",
                     "resnet:depth=8,norm=none,branch_scale=1/sqrt(L)", "plain:depth=8,version=v2"),
     [](const auto& network) {
       std::string name = network.param;

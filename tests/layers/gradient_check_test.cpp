@@ -14,6 +14,7 @@
 #include "gradflow/layers/linear.h"
 #include "gradflow/layers/models.h"
 #include "gradflow/layers/residual_add.h"
+#include "gradflow/layers/scalar.h"
 #include "gradflow/layers/softmax_cross_entropy.h"
 #include "layers/harness.h"
 #include "layers/layer_case.h"
@@ -84,7 +85,8 @@ INSTANTIATE_TEST_SUITE_P(
                     single<Linear>("linear_to_one", std::int64_t{1}, true),
                     single<BatchNorm>("batch_norm"),
                     single<BatchNorm>("batch_norm_without_parameters", BatchNormOptions{.affine = false}),
-                    residual("residual", 1, false), residual("residual_scaled", -0.7, false),
+                    single<Scalar>("scalar"), single<Scalar>("scalar_shift", ScalarOptions{.scale = false, .shift = true}),
+                    single<Scalar>("scalar_both", ScalarOptions{.shift = true}), residual("residual", 1, false), residual("residual_scaled", -0.7, false),
                     residual("residual_crossed", 0.5, true)),
     case_name);
 
@@ -141,7 +143,10 @@ TEST_P(WholeNetwork, GradientsAreTheSlopesOfTheLoss) {
 std::vector<std::string> small_networks() {
   std::vector<std::string> specs = {"mlp:depth=1,width=5", "mlp:depth=2,width=5",
                                     "mlp:depth=5,width=5,bias=off",
-                                    "mlp:depth=5,width=5,act=tanh,skip=on,branch_scale=1/sqrt(L)"};
+                                    "mlp:depth=5,width=5,act=tanh,skip=on,branch_scale=1/sqrt(L)",
+                                    "mlp:depth=5,width=5,act=tanh,skip=on,branch_scale=skipinit",
+                                    "mlp:depth=6,width=5,skip=on,branch=2,norm=bn,branch_scale=rezero",
+                                    "mlp:depth=6,width=5,skip=on,branch=2,init=fixup"};
   for (const char* act : {"leaky_relu", "gelu", "silu", "softplus"})
     specs.push_back(fmt::format("mlp:depth=6,width=5,act={},norm=bn,skip=on,branch=2", act));
   for (const char* act : {"relu", "tanh", "sigmoid", "linear"})

@@ -35,6 +35,29 @@ TEST_F(Fused, BiasAndActivation) {
   }
 }
 
+// Sums of n products of size one, in f64.
+TEST_F(Fused, Scalars) {
+  for (const std::size_t n : sizes()) {
+    for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
+      SIMT_CASE("n=" << n << " mode=" << static_cast<int>(mode));
+      compare(4 * 6e-8, 4.0, [&](Backend& backend) {
+        const Array<float> x(backend, numbers(n, 1)), dy(backend, numbers(n, 2), n % 2), y(backend, n);
+        const Array<float> dx(backend, numbers(n, 3)), scale(backend, std::vector<float>{0.75f});
+        const Array<float> shift(backend, std::vector<float>{-0.5f}), dscale(backend, std::vector<float>{1.0f}),
+            dshift(backend, std::vector<float>{2.0f});
+        backend.scalar_forward({DType::f32, n, x.data(), y.data(), scale.data(), shift.data()});
+        backend.scalar_backward({DType::f32, n, x.data(), dy.data(), dx.data(), mode, scale.data(), dscale.data(),
+                                 dshift.data(), n % 3 ? GradMode::overwrite : GradMode::accumulate});
+        std::vector<float> all = y.read();
+        append(all, dx.read());
+        for (const auto* sum : {&dscale, &dshift})
+          all.push_back(sum->read()[0] / static_cast<float>(n + 1));  // of size one, as the rest
+        return all;
+      });
+    }
+  }
+}
+
 // The skip keeps the sums away from 0, where rounding would decide.
 TEST_F(Fused, ResidualAndActivation) {
   for (const std::size_t n : sizes()) {

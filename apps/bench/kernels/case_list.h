@@ -40,6 +40,7 @@ class CaseList {
 
   void pointwise();
   void residual();
+  void scalars();
   void fusions();
   void batch_norm(bool packs);
   void pooling();

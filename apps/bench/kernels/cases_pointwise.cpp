@@ -65,6 +65,24 @@ void CaseList::residual() {
   }
 }
 
+void CaseList::scalars() {
+  const DType t = t_;
+  const std::vector<Operand> numbers_of_one(4, numbers(parameter_type(t), 1));
+  KernelCase& forward = add("scalar_forward", "", "scalar", "scalar_forward", "forward");
+  forward.work = arrays(2, 1, 1, numbers_of_one);
+  forward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::ScalarForward{t, w.operands[0].elements, p[0], p[1], p[2], p[3]}] {
+      b.scalar_forward(a);
+    };
+  };
+  KernelCase& backward = add("scalar_backward", "", "scalar", "scalar_backward", "backward");
+  backward.work = arrays(3, 2, 1, numbers_of_one);
+  backward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::ScalarBackward{t, w.operands[0].elements, p[0], p[1], p[2], GradMode::overwrite,
+                                            p[3], p[4], p[5]}] { b.scalar_backward(a); };
+  };
+}
+
 // What stands for two operations of the lists above, in one pass.
 void CaseList::fusions() {
   const DType t = t_;

@@ -34,6 +34,7 @@ struct ParameterSpec {
   Shape shape;
   ParameterRole role = ParameterRole::weight;
   std::int64_t fan_in = 1, fan_out = 1;
+  double factor = 1;  // on the initial value of a weight or scale: a layer that starts smaller, or at zero
   bool decay = true;  // weight decay applies
   bool multiplied = false;  // enters matrix products: of a bf16 network, layers read a bf16 copy of it
 };

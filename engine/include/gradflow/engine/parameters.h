@@ -26,7 +26,7 @@ inline bool has_copy(const Graph& graph, const ParameterSpec& p) {
 
 // How weights are drawn, by variance: lecun 1/fan_in, xavier 2/(fan_in + fan_out), he 2/fan_in (normal);
 // torch: uniform in +-1/sqrt(fan_in), biases too (variance 1/(3 fan_in)); orthogonal: rows or columns
-// orthonormal (QR of a normal matrix, sign-fixed). Every weight is multiplied by gain.
+// orthonormal (QR of a normal matrix, sign-fixed). Every weight is multiplied by gain and by its own factor.
 // Sources: LeCun 1998; Glorot & Bengio 2010; He et al. 2015 (1502.01852); Saxe et al. 2013 (1312.6120).
 struct Initializer {
   enum class Kind : std::uint8_t { lecun, xavier, he, torch, orthogonal };

@@ -47,6 +47,7 @@
 #include "gradflow/kernels/contract/probes.h"
 #include "gradflow/kernels/contract/queue.h"
 #include "gradflow/kernels/contract/residual.h"
+#include "gradflow/kernels/contract/scalar.h"
 #include "gradflow/kernels/contract/shortcut.h"
 #include "gradflow/kernels/contract/traffic.h"
 #include "gradflow/kernels/dtype.h"
@@ -117,6 +118,8 @@ class Backend {
   virtual void bias_activation_backward(const BiasActivationBackward& a) = 0;
   virtual void residual_forward(const ResidualForward& a) = 0;
   virtual void residual_backward(const ResidualBackward& a) = 0;
+  virtual void scalar_forward(const ScalarForward& a) = 0;
+  virtual void scalar_backward(const ScalarBackward& a) = 0;
   virtual void batch_norm_forward(const BatchNormForward& a) = 0;
   virtual void batch_norm_backward(const BatchNormBackward& a) = 0;
   virtual void max_pool_forward(const MaxPoolForward& a) = 0;

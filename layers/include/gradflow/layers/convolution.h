@@ -12,6 +12,7 @@ struct ConvolutionOptions {
   std::int64_t pad_h = 0, pad_w = 0;  // zeros on each side
   std::int64_t groups = 1;            // divides channels and outputs
   bool bias = false;                  // batch norm, which usually follows, takes its place
+  double weight_factor = 1;           // on the initial weights (ParameterSpec::factor)
 
   // A square window with "same" padding for stride 1: (kernel - 1) / 2.
   static ConvolutionOptions square(std::int64_t outputs, std::int64_t kernel, std::int64_t stride = 1) {

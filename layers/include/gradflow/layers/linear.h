@@ -10,7 +10,8 @@ namespace gradflow {
 // Backward reads x: dx = dy * weight, dweight = dy^T * x, dbias = column sums of dy.
 class Linear final : public Layer {
  public:
-  explicit Linear(std::int64_t out, bool bias = true);
+  // weight_factor: on the initial weights (ParameterSpec::factor).
+  explicit Linear(std::int64_t out, bool bias = true, double weight_factor = 1);
 
   std::string_view type() const noexcept override { return "linear"; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
@@ -21,6 +22,7 @@ class Linear final : public Layer {
  private:
   std::int64_t out_;
   bool bias_;
+  double weight_factor_;
 };
 
 }  // namespace gradflow

@@ -19,6 +19,11 @@
 //
 // The ImageNet networks of the same paper, as torchvision builds them: stride 2 in a bottleneck's 3x3
 // convolution, projection shortcuts where the shape changes, its parameter names.
+//
+// Residual networks that keep their signal level without batch norm, in all three families:
+//
+//   branch_scale=skipinit, rezero   x + a * branch(x), a a learned number for each block, 0 at the start
+//   init=fixup                      Zhang et al. 2019 (1901.09321); branch_scales.h says what is built
 #pragma once
 
 #include <cstdint>
@@ -40,7 +45,9 @@ struct MlpSpec {
   int branch = 1;            // linear layers in a residual block
   bool batch_norm = false;
   bool bias = true;
-  double branch_scale = 1;
+  double branch_scale = 1;     // of a learned one, what it starts from
+  bool learned_scale = false;  // a parameter for each block: skipinit, rezero, fixup
+  bool fixup = false;          // residual networks without batch norm only
   Initializer initializer;
 };
 
@@ -56,7 +63,9 @@ struct ConvNetSpec {
   ShortcutKind shortcut = ShortcutKind::A;
   bool batch_norm = true;       // without it, convolutions have biases (zero at first)
   PointwiseId act = PointwiseId::relu;
-  double branch_scale = 1;
+  double branch_scale = 1;      // as in MlpSpec
+  bool learned_scale = false;
+  bool fixup = false;
   Initializer initializer;
 };
 
