@@ -123,6 +123,7 @@ void Binding::bind_nodes() {
     w.modes = plan.modes[n];
     w.parameter_modes = b.parameter_modes;
     w.workspace = workspace(plan.backward_workspace[n]);
+    w.scratch = workspace(plan.backward_scratch[n]);
     w.prepared = b.prepared.get();
   }
   using Where = ProbePlace::Where;

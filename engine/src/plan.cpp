@@ -32,6 +32,7 @@ const char* name_of(BufferRole role) noexcept {
     case BufferRole::saved: return "saved";
     case BufferRole::parameter_gradient: return "parameter gradient";
     case BufferRole::workspace: return "workspace";
+    case BufferRole::scratch: return "scratch";
     case BufferRole::snapshot: return "snapshot";
   }
   return "?";

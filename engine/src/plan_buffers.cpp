@@ -52,6 +52,7 @@ void PlanBuilder::make_buffers() {
   plan.saved_buffers.resize(nodes.size());
   plan.forward_workspace.assign(nodes.size(), kNobody);
   plan.backward_workspace.assign(nodes.size(), kNobody);
+  plan.backward_scratch.assign(nodes.size(), kNobody);
   for (std::size_t n = 0; n < nodes.size(); ++n) {
     const Node& node = nodes[n];
     std::vector<TensorSpec> inputs;
@@ -65,6 +66,8 @@ void PlanBuilder::make_buffers() {
       plan.saved_buffers[n].push_back(add_buffer(BufferRole::saved, node.name, saved, forward, backward));
     if (prepared->backward_workspace)
       plan.backward_workspace[n] = add_buffer(BufferRole::workspace, node.name, DType::u8, prepared->backward_workspace, backward, backward);
+    if (node.inference.backward_scratch)
+      plan.backward_scratch[n] = add_buffer(BufferRole::scratch, node.name, node.inference.outputs.front(), backward, backward);
     // A parameter's gradient waits for its update and probes: at once, or until the end of the step.
     const bool immediate = options_.update == UpdatePlacement::immediate && !options_.retain;
     const int last = immediate ? node_done_[n] : last_launch;
@@ -109,10 +112,12 @@ void PlanBuilder::share_storage() {
       const int dx = dx_buffer(*node.inference.gradient_over_saved), saved = plan.saved_buffers[i].front();
       if (dx != kNobody && plan.buffers[at(dx)].bytes == plan.buffers[at(saved)].bytes) merge(saved, dx);
     }
-    if (node.inference.gradient_over_dy && !options_.retain) {
+    if (options_.retain) continue;
+    // dy's last reader is this very launch: probes on it have run before.
+    const int dy = node.outputs.empty() ? kNobody : plan.gradient_buffer[at(node.outputs.front())];
+    if (plan.backward_scratch[i] != kNobody && dy != kNobody) merge(dy, plan.backward_scratch[i]);
+    if (node.inference.gradient_over_dy) {
       const int dx = dx_buffer(*node.inference.gradient_over_dy);
-      const int dy = plan.gradient_buffer[at(node.outputs.front())];
-      // dy's last reader is this very launch: probes on it have run before.
       if (dx != kNobody && dy != kNobody && plan.buffers[at(dx)].bytes == plan.buffers[at(dy)].bytes) merge(dy, dx);
     }
   }

@@ -52,7 +52,8 @@ std::shared_ptr<const Layer> BatchNorm::fuse(const Layer& next, std::size_t oper
   if (const auto* activation = dynamic_cast<const Activation*>(&next)) {
     if (info_of(activation->op()).saves != Saves::y) return nullptr;
     fused->op_ = activation->op();
-  } else if (const auto* addition = dynamic_cast<const ResidualAdd*>(&next); addition && !adds_ && operand == 1) {
+  } else if (const auto* addition = dynamic_cast<const ResidualAdd*>(&next); addition && !adds_ && operand == 1 &&
+             addition->op() == PointwiseId::identity) {
     fused->adds_ = true;
     fused->branch_scale_ = addition->scale();
   } else {

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "activation_behind.h"
 #include "images.h"
 
 namespace gradflow {
 namespace {
 
 struct Booked final : Prepared {
+  bool bias = false;  // in the convolution
   std::shared_ptr<kernels::Convolution> convolution;
 };
 
@@ -77,12 +79,24 @@ Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
                flops = 2 * y * static_cast<double>(taps * in);
   r.forward = {bytes_x + bytes_y + bytes_w, flops};
   r.backward = {2 * bytes_x + 2 * bytes_y + bytes_w + bytes_dw, 2 * flops};
+  behind::add_to(r, op_);
   return r;
+}
+
+std::shared_ptr<const Layer> Convolution::fuse(const Layer& next, std::size_t) const {
+  const PointwiseId op = behind::op_of(next);
+  if (!options_.bias || op_ != PointwiseId::identity || op == PointwiseId::identity) return nullptr;
+  auto fused = std::make_shared<Convolution>(*this);
+  fused->op_ = op;
+  fused->type_ += "+" + std::string(next.type());
+  return fused;
 }
 
 std::unique_ptr<Prepared> Convolution::prepare(std::span<const TensorSpec> inputs, Backend& backend) const {
   auto p = std::make_unique<Booked>();
-  p->convolution = backend.prepare_convolution(describe(inputs[0]));
+  kernels::ConvolutionDesc desc = describe(inputs[0]);
+  desc.bias = p->bias = options_.bias && behind::bias_in_product(op_, backend);
+  p->convolution = backend.prepare_convolution(desc);
   p->forward_workspace = p->convolution->forward_workspace();
   p->backward_workspace =
       std::max(p->convolution->backward_data_workspace(), p->convolution->backward_weights_workspace());
@@ -90,24 +104,17 @@ std::unique_ptr<Prepared> Convolution::prepare(std::span<const TensorSpec> input
 }
 
 void Convolution::forward(ForwardContext& c) const {
-  static_cast<Booked&>(*c.prepared)
-      .convolution->forward(c.x[0].data, c.parameters[0].data, options_.bias ? c.parameters[1].data : nullptr,
-                            c.y[0].data, c.workspace);
+  auto& p = static_cast<Booked&>(*c.prepared);
+  p.convolution->forward(c.x[0].data, c.parameters[0].data, p.bias ? c.parameters[1].data : nullptr, c.y[0].data,
+                         c.workspace);
+  behind::forward(c, op_);
 }
 
 void Convolution::backward(BackwardContext& c) const {
   kernels::Convolution& convolution = *static_cast<Booked&>(*c.prepared).convolution;
-  const Tensor& dy = c.dy[0];
-  convolution.backward_data(dy.data, c.parameters[0].data, c.dx[0].data, c.modes[0], c.workspace);
-  convolution.backward_weights(c.x[0].data, dy.data, c.dparameters[0].data, c.parameter_modes[0],
-                               c.workspace);
-  if (options_.bias)
-    c.backend->column_sum({.dtype = dy.dtype(),
-                           .rows = dy.shape().rows(),
-                           .columns = static_cast<std::size_t>(options_.outputs),
-                           .x = dy.data,
-                           .y = c.dparameters[1].data,
-                           .mode = c.parameter_modes[1]});
+  const void* dy = behind::backward(c, op_);
+  convolution.backward_data(dy, c.parameters[0].data, c.dx[0].data, c.modes[0], c.workspace);
+  convolution.backward_weights(c.x[0].data, dy, c.dparameters[0].data, c.parameter_modes[0], c.workspace);
 }
 
 }  // namespace gradflow

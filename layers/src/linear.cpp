@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "activation_behind.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
@@ -13,6 +14,7 @@ using kernels::Matmul;
 using kernels::MatmulDesc;
 
 struct Products final : Prepared {
+  bool bias = false;  // in y
   std::shared_ptr<Matmul> y, dx_overwrite, dx_accumulate, dw_overwrite, dw_accumulate;
 };
 
@@ -45,14 +47,26 @@ Inference Linear::infer(std::span<const TensorSpec> inputs) const {
   const double width = static_cast<double>(size_of(x.dtype)), wide = static_cast<double>(size_of(arithmetic_type(x.dtype)));
   r.forward = {width * (rows * i + rows * o + i * o) + (bias_ ? wide * o : 0), 2 * rows * i * o};
   r.backward = {width * (2 * rows * o + 2 * rows * i + i * o + (bias_ ? rows * o : 0)) + wide * (i * o + (bias_ ? o : 0)), 4 * rows * i * o};
+  behind::add_to(r, op_);
   return r;
+}
+
+std::shared_ptr<const Layer> Linear::fuse(const Layer& next, std::size_t) const {
+  const PointwiseId op = behind::op_of(next);
+  if (!bias_ || op_ != PointwiseId::identity || op == PointwiseId::identity) return nullptr;
+  auto fused = std::make_shared<Linear>(*this);
+  fused->op_ = op;
+  fused->type_ += "+" + std::string(next.type());
+  return fused;
 }
 
 std::unique_ptr<Prepared> Linear::prepare(std::span<const TensorSpec> inputs, Backend& backend) const {
   auto p = std::make_unique<Products>();
   const TensorSpec& x = inputs[0];
   const std::int64_t rows = static_cast<std::int64_t>(x.shape.rows()), in = x.shape.back();
-  MatmulDesc y{.dtype = x.dtype, .m = rows, .n = out_, .k = in, .transpose_a = false, .transpose_b = true, .accumulate = false, .bias = bias_};
+  p->bias = bias_ && behind::bias_in_product(op_, backend);
+  MatmulDesc y{.dtype = x.dtype, .m = rows, .n = out_, .k = in, .transpose_a = false, .transpose_b = true, .accumulate = false,
+               .bias = p->bias};
   MatmulDesc dx{.dtype = x.dtype, .m = rows, .n = in, .k = out_};
   MatmulDesc dw{.dtype = x.dtype, .m = out_, .n = in, .k = rows, .transpose_a = true, .y_dtype = arithmetic_type(x.dtype)};
   p->y = backend.prepare_matmul(y);
@@ -69,19 +83,17 @@ std::unique_ptr<Prepared> Linear::prepare(std::span<const TensorSpec> inputs, Ba
 
 void Linear::forward(ForwardContext& c) const {
   auto& p = static_cast<Products&>(*c.prepared);
-  p.y->run(c.x[0].data, c.parameters[0].data, bias_ ? c.parameters[1].data : nullptr, c.y[0].data, c.workspace);
+  p.y->run(c.x[0].data, c.parameters[0].data, p.bias ? c.parameters[1].data : nullptr, c.y[0].data, c.workspace);
+  behind::forward(c, op_);
 }
 
 void Linear::backward(BackwardContext& c) const {
   auto& p = static_cast<Products&>(*c.prepared);
-  const Tensor& dy = c.dy[0];
+  const void* dy = behind::backward(c, op_);
   if (c.modes[0] != GradMode::none)
-    (c.modes[0] == GradMode::overwrite ? p.dx_overwrite : p.dx_accumulate)->run(dy.data, c.parameters[0].data, nullptr, c.dx[0].data, c.workspace);
+    (c.modes[0] == GradMode::overwrite ? p.dx_overwrite : p.dx_accumulate)->run(dy, c.parameters[0].data, nullptr, c.dx[0].data, c.workspace);
   (c.parameter_modes[0] == GradMode::overwrite ? p.dw_overwrite : p.dw_accumulate)
-      ->run(dy.data, c.x[0].data, nullptr, c.dparameters[0].data, c.workspace);
-  if (bias_)
-    c.backend->column_sum({.dtype = dy.dtype(), .rows = dy.shape().rows(), .columns = static_cast<std::size_t>(out_),
-                           .x = dy.data, .y = c.dparameters[1].data, .mode = c.parameter_modes[1]});
+      ->run(dy, c.x[0].data, nullptr, c.dparameters[0].data, c.workspace);
 }
 
 }  // namespace gradflow

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "gradflow/kernels/error.h"
+#include "gradflow/layers/activation.h"
 
 namespace gradflow {
 
@@ -25,18 +26,33 @@ Inference ResidualAdd::infer(std::span<const TensorSpec> inputs) const {
   const double bytes = static_cast<double>(inputs[0].bytes()), n = static_cast<double>(inputs[0].elements());
   r.forward = {3 * bytes, 3 * n};
   r.backward = {3 * bytes, 2 * n};
+  if (acts()) {
+    r.backward_reads_output = {0};
+    r.forward.flops += info_of(op_).flops * n;
+    r.backward = {4 * bytes, 5 * n};
+  }
   return r;
+}
+
+std::shared_ptr<const Layer> ResidualAdd::fuse(const Layer& next, std::size_t) const {
+  const auto* activation = dynamic_cast<const Activation*>(&next);
+  if (!activation || acts() || info_of(activation->op()).saves != Saves::y) return nullptr;
+  auto fused = std::make_shared<ResidualAdd>(*this);
+  fused->op_ = activation->op();
+  fused->type_ += "+" + std::string(next.type());
+  return fused;
 }
 
 void ResidualAdd::forward(ForwardContext& c) const {
   c.backend->residual_forward({.dtype = c.y[0].dtype(), .n = c.y[0].elements(), .skip = c.x[0].data, .branch = c.x[1].data,
-                               .y = c.y[0].data, .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .y_stats = c.y_stats});
+                               .y = c.y[0].data, .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .y_stats = c.y_stats, .op = op_});
 }
 
 void ResidualAdd::backward(BackwardContext& c) const {
   c.backend->residual_backward({.dtype = c.dy[0].dtype(), .n = c.dy[0].elements(), .dy = c.dy[0].data,
                                 .dskip = c.dx[0].data, .skip_mode = c.modes[0], .dbranch = c.dx[1].data, .branch_mode = c.modes[1],
-                                .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .dy_stats = c.dy_stats});
+                                .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .dy_stats = c.dy_stats, .op = op_,
+                                .y = acts() ? c.y[0].data : nullptr});
 }
 
 }  // namespace gradflow

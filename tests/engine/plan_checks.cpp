@@ -114,6 +114,10 @@ class Replay {
     const auto gradient_of = [&](int input) { return plan_.gradient_buffer[at(node.inputs[at(input)])]; };
     if (const auto over = node.inference.gradient_over_dy)
       in_place_.insert({gradient_of(*over), plan_.gradient_buffer[at(node.outputs[0])]});
+    if (const int scratch = plan_.backward_scratch[at(n)]; scratch != kNobody) {
+      in_place_.insert({scratch, plan_.gradient_buffer[at(node.outputs[0])]});
+      write(scratch);
+    }
     if (const auto over = node.inference.gradient_over_saved)
       in_place_.insert({gradient_of(*over), plan_.saved_buffers[at(n)].front()});
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {

@@ -43,7 +43,7 @@ struct InPlaceTanh final : Layer {
 };
 
 // y = w * sin(x), w a parameter of x's shape. Reads its input; scribbles over its workspace in both
-// directions.
+// directions, and works on a copy of dy in its scratch, which it scribbles over in the end.
 struct ScaledSine final : Layer {
   struct Booked : Prepared {
     explicit Booked(std::size_t bytes) { forward_workspace = backward_workspace = bytes; }
@@ -55,6 +55,7 @@ struct ScaledSine final : Layer {
     r.parameters = {
         {.name = "w", .shape = x[0].shape, .role = ParameterRole::weight, .fan_in = 1, .fan_out = 1}};
     r.backward_reads_input = {0};
+    r.backward_scratch = true;
     return r;
   }
   std::unique_ptr<Prepared> prepare(std::span<const TensorSpec> x, Backend&) const override {
@@ -71,10 +72,13 @@ struct ScaledSine final : Layer {
   }
   void backward(BackwardContext& c) const override {
     scribble(c.workspace, c.x[0].elements());
+    auto* scratch = static_cast<double*>(c.scratch);
+    for (std::size_t i = 0; i < c.x[0].elements(); ++i) scratch[i] = c.dy[0].as<double>()[i];
     for (std::size_t i = 0; i < c.x[0].elements(); ++i) {
-      const double x = c.x[0].as<double>()[i], dy = c.dy[0].as<double>()[i];
+      const double x = c.x[0].as<double>()[i], dy = scratch[i];
       c.dparameters[0].as<double>()[i] = std::sin(x) * dy;
       if (c.modes[0] != GradMode::none) put(c, 0, i, c.parameters[0].as<double>()[i] * std::cos(x) * dy);
+      scratch[i] = std::numeric_limits<double>::quiet_NaN();
     }
   }
 };

@@ -15,7 +15,7 @@ TEST_P(ScalarLayer, Forward) {
         for (const int which : {1, 2, 3}) {  // bit 0: a scale, bit 1: a shift
           SCOPED_TRACE(fmt::format("n={} offset={} which={}", n, offset, which));
           const std::vector<T> data = random.normals<T>(n);
-          DeviceArray<T> x(device(), data, offset), a(device(), {T(-1.25)}), b(device(), {T(0.3)});
+          DeviceArray<T> x(device(), data, offset), a(device(), 1, T(-1.25)), b(device(), 1, T(0.3));
           device().scalar_forward({dtype_of<T>(), n, x.data(), x.data(), which & 1 ? a.data() : nullptr,
                                    which & 2 ? b.data() : nullptr});
           std::vector<double> want(n);
@@ -31,7 +31,7 @@ TEST_P(ScalarLayer, Forward) {
 // A scale of 1 alone and a shift of -0 change no bit, the sign of zero included.
 TEST_P(ScalarLayer, OneIsTheIdentity) {
   std::vector<float> data = {-0.0f, 0.0f, 1e-42f, -3.5f, INFINITY};
-  DeviceArray<float> x(device(), data), y(device(), data.size()), one(device(), {1.0f});
+  DeviceArray<float> x(device(), data), y(device(), data.size()), one(device(), 1, 1.0f);
   device().scalar_forward({DType::f32, data.size(), x.data(), y.data(), one.data()});
   EXPECT_TRUE(all_same(y.get(), data));
 }
@@ -47,8 +47,8 @@ TEST_P(ScalarLayer, Backward) {
             if (alias && mode != GradMode::overwrite) continue;
             SCOPED_TRACE(fmt::format("n={} mode={} parameters={} alias={}", n, int(mode), int(parameter_mode), alias));
             const std::vector<T> x = random.normals<T>(n), dy = random.normals<T>(n), old = random.normals<T>(n);
-            DeviceArray<T> xs(device(), x), dys(device(), dy), dx(device(), old), a(device(), {T(-0.5)});
-            DeviceArray<T> dscale(device(), {T(2)}), dshift(device(), {T(3)});
+            DeviceArray<T> xs(device(), x), dys(device(), dy), dx(device(), old), a(device(), 1, T(-0.5));
+            DeviceArray<T> dscale(device(), 1, T(2)), dshift(device(), 1, T(3));
             device().scalar_backward({dtype_of<T>(), n, xs.data(), dys.data(), alias ? dys.data() : dx.data(), mode,
                                       a.data(), dscale.data(), dshift.data(), parameter_mode});
             const bool add = parameter_mode == GradMode::accumulate;
@@ -77,7 +77,7 @@ TEST_P(ScalarLayer, Backward) {
 
 // What is not wanted is not touched, and x is then not read.
 TEST_P(ScalarLayer, LeavesOutWhatIsNotWanted) {
-  DeviceArray<float> dy(device(), {1.0f, 2.0f, 4.0f}), dx(device(), 3), dshift(device(), 1);
+  DeviceArray<float> dy(device(), std::vector<float>{1, 2, 4}), dx(device(), 3), dshift(device(), 1);
   device().scalar_backward({.n = 3, .dy = dy.data(), .dx = dx.data(), .dshift = dshift.data()});
   EXPECT_EQ(dshift.front(), 7.0f);
   EXPECT_EQ(dx.get(), (std::vector<float>{1, 2, 4}));
@@ -95,7 +95,7 @@ TEST_P(ScalarLayer, InBf16) {
     wide_x[i] = to_float(x[i]);
     wide_dy[i] = to_float(dy[i]);
   }
-  DeviceArray<float> a(device(), {0.7f}), b(device(), {-0.2f}), da(device(), 1), db(device(), 1), wa(device(), 1),
+  DeviceArray<float> a(device(), 1, 0.7f), b(device(), 1, -0.2f), da(device(), 1), db(device(), 1), wa(device(), 1),
       wb(device(), 1);
   DeviceArray<Bf16> nx(device(), x), ny(device(), n), ndy(device(), dy);
   DeviceArray<float> fx(device(), wide_x), fy(device(), n), fdy(device(), wide_dy);

@@ -85,7 +85,11 @@ INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining,
                                          "resnet:depth=8,version=v2", "plain:depth=8,act=sigmoid",
                                          "mlp:depth=6,width=20,norm=bn,skip=on,branch=2", "bf16 resnet:depth=8",
                                          "bf16 resnet:depth=8,shortcut=B,act=tanh,branch_scale=0.5",
-                                         "bf16 resnet:depth=8,version=v2,act=sigmoid"),
+                                         "bf16 resnet:depth=8,version=v2,act=sigmoid",
+                                         "bf16 mlp:depth=5,width=70,act=tanh",
+                                         "mlp:depth=5,width=70,act=tanh", "plain:depth=8,norm=none",
+                                         "resnet:depth=8,norm=none,branch_scale=skipinit",
+                                         "resnet:depth=8,norm=none,act=sigmoid,shortcut=C,branch_scale=0.5"),
                          [](const auto& network) {
                            std::string name = network.param;
                            std::ranges::replace_if(
@@ -124,6 +128,30 @@ TEST(Fusion, WhatBecomesOne) {
   const Graph kept = m.graph.fused(std::vector{between});
   EXPECT_FALSE(kept.value(between).fused_away);
   EXPECT_EQ(kept.node(kept.value(between).producer).name, "layer1.0.bn2+add");
+}
+
+// Without batch norm: bias and activation with the weight layer, an activation with the addition.
+TEST(Fusion, WhatBecomesOneWithoutBatchNorm) {
+  const Graph g = small("resnet:depth=8,norm=none").graph.fused({});
+  std::vector<std::string> names;
+  for (const Node& n : g.nodes()) names.push_back(n.name);
+  EXPECT_EQ(names, (std::vector<std::string>{
+                       "conv1+relu", "layer1.0.conv1+relu1", "layer1.0.conv2", "layer1.0.add+relu2",
+                       "layer2.0.shortcut", "layer2.0.conv1+relu1", "layer2.0.conv2", "layer2.0.add+relu2",
+                       "layer3.0.shortcut", "layer3.0.conv1+relu1", "layer3.0.conv2", "layer3.0.add+relu2", "avgpool",
+                       "fc", "loss"}));
+  EXPECT_EQ(g.node(g.find_node("conv1+relu")).layer->type(), "convolution+relu");
+  EXPECT_EQ(g.node(g.find_node("layer1.0.add+relu2")).layer->type(), "residual_add+relu");
+  // No bias, or an operation that needs its input again: nothing is gained.
+  EXPECT_EQ(small("mlp:depth=4,width=8,bias=off").graph.fused({}).nodes().size(), 8u);
+  EXPECT_EQ(small("mlp:depth=4,width=8,act=gelu").graph.fused({}).nodes().size(), 8u);
+  EXPECT_EQ(small("mlp:depth=4,width=8,act=tanh").graph.fused({}).nodes().size(), 5u);
+}
+
+// In front of the activation lies no tensor any more, and no gradient: it takes the place of the one behind it.
+TEST(Fusion, TheGradientInFrontOfAnActivationLiesOverTheOneBehindIt) {
+  const Trained fused = train("mlp:depth=6,width=40", true, false), apart = train("mlp:depth=6,width=40", false, false);
+  EXPECT_LE(fused.arena_bytes, apart.arena_bytes);
 }
 
 TEST(Fusion, WhatStaysApart) {

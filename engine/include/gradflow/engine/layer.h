@@ -70,6 +70,7 @@ struct Inference {
   std::optional<int> output_over_input;    // y(0) may lie over x(i), if nobody reads x(i) afterwards
   std::optional<int> gradient_over_dy;     // dx(i) may lie over dy(0), when it overwrites
   std::optional<int> gradient_over_saved;  // dx(i) may lie over saved(0): forward has already made it
+  bool backward_scratch = false;  // backward writes a tensor like dy(0) for itself; it may lie over dy(0)
   bool is_loss = false;                    // backward starts here
   Cost forward, backward;
 };
@@ -107,6 +108,7 @@ struct BackwardContext {
   std::span<const GradMode> modes;            // one per input
   std::span<const GradMode> parameter_modes;  // one per parameter
   void* workspace = nullptr;
+  void* scratch = nullptr;  // of dy(0)'s size, perhaps dy(0) itself, where infer() asked for it
   Prepared* prepared = nullptr;
   Stats *dy_stats = nullptr, *dx_stats = nullptr;
 };

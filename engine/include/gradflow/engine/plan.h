@@ -48,7 +48,7 @@ struct Launch {
   Cost cost;
 };
 
-enum class BufferRole : std::uint8_t { value, gradient, saved, parameter_gradient, workspace, snapshot };
+enum class BufferRole : std::uint8_t { value, gradient, saved, parameter_gradient, workspace, scratch, snapshot };
 
 const char* name_of(BufferRole role) noexcept;
 
@@ -83,6 +83,7 @@ struct Plan {
   std::vector<int> parameter_gradient_buffer;          // by ParameterId
   std::vector<std::vector<int>> saved_buffers;         // by NodeId
   std::vector<int> forward_workspace, backward_workspace;  // by NodeId
+  std::vector<int> backward_scratch;                   // by NodeId
   std::vector<std::vector<GradMode>> modes;            // by NodeId, per input
   std::vector<ProbePlace> probe_places;                // by request
   std::vector<int> snapshot_buffer;                    // by request

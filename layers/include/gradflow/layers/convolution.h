@@ -1,6 +1,9 @@
 // Two-dimensional convolution over images [batch, height, width, channels].
 #pragma once
 
+#include <memory>
+#include <string>
+
 #include "gradflow/engine/layer.h"
 
 namespace gradflow {
@@ -30,20 +33,23 @@ struct ConvolutionOptions {
 // Parameters: "weight" [outputs, kernel_h, kernel_w, channels / groups], which PyTorch's
 // [outputs, channels / groups, kernel_h, kernel_w] becomes by permute(0, 2, 3, 1), with
 // fan_in = kernel_h kernel_w channels / groups and fan_out = kernel_h kernel_w outputs / groups; "bias"
-// [outputs]. Backward reads x.
+// [outputs]. Backward reads x. Fuses as a linear layer does.
 class Convolution final : public Layer {
  public:
   explicit Convolution(const ConvolutionOptions& options);
 
-  std::string_view type() const noexcept override { return "convolution"; }
+  std::string_view type() const noexcept override { return type_; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
   std::unique_ptr<Prepared> prepare(std::span<const TensorSpec> inputs, Backend& backend) const override;
+  std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const override;
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;
 
  private:
   kernels::ConvolutionDesc describe(const TensorSpec& x) const;
   ConvolutionOptions options_;
+  PointwiseId op_ = PointwiseId::identity;  // behind it
+  std::string type_ = "convolution";
 };
 
 }  // namespace gradflow
