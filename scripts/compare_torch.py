@@ -12,7 +12,9 @@ several times slower, and a comparison with that would be unfair.
 
 Correctness: gradflow writes its batch, weights, loss and gradients as safetensors; PyTorch computes loss and
 gradients from the same weights and batch, and the largest differences are printed, relative to the
-largest element of each tensor. The exit code is 1 if one is above 1e-4 (1e-8 in f64), which sums in another order
+largest element of each tensor. For a ResNet-18 with torchvision's names it goes the other way as well: the
+state_dict of a PyTorch module, written as safetensors, is loaded by gradflow (--weights), and the module computes the
+loss and the gradients of the same batch. The exit code is 1 if one is above 1e-4 (1e-8 in f64), which sums in another order
 reach nowhere near at these sizes, and a wrong formula exceeds by far.
 
 bf16 networks are compared with PyTorch's autocast to bfloat16, in channels_last: in speed as above; in gradients by the norm
@@ -47,6 +49,7 @@ CHECK_MODELS = [
     "resnet:depth=20,shortcut=B,act=tanh",
     "resnet:depth=20,version=v2,shortcut=C,branch_scale=0.5",
     "plain:depth=20,norm=none",
+    "resnet:depth=20,branch_scale=rezero",
     "resnet18",
     "resnet50",
 ]
@@ -88,6 +91,13 @@ def parse_spec(spec):
     return {"act": "relu", "skip": "off", "norm": "none", "branch": "1", "branch_scale": "1", **values}
 
 
+def branch_scale(options, blocks):
+    """The constant on every branch; a learned number is a weight."""
+    if options["branch_scale"] == "1/sqrt(L)":
+        return 1 / math.sqrt(blocks)
+    return 1 if options["branch_scale"] in ("skipinit", "rezero") else float(options["branch_scale"])
+
+
 def conv_forward(torch, spec, weights, x):
     """The convolutional networks of the same header. Weights lie as [outputs, height, width, channels]."""
     functional = torch.nn.functional
@@ -95,7 +105,10 @@ def conv_forward(torch, spec, weights, x):
     act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "linear": lambda v: v}[options["act"]]
     preact, residual = options.get("version") == "v2", not spec.startswith("plain")
     blocks = sorted({tuple(int(n) for n in name[5:].split(".")[:2]) for name in weights if name.startswith("layer")})
-    scale = 1 / math.sqrt(len(blocks)) if options["branch_scale"] == "1/sqrt(L)" else float(options["branch_scale"])
+    scale = branch_scale(options, len(blocks))
+
+    def learned(block, v):
+        return v * weights[block + "branch.scale"] if block + "branch.scale" in weights else v
 
     def conv(name, v, stride):
         w = weights[name + ".weight"].permute(0, 3, 1, 2)
@@ -130,6 +143,7 @@ def conv_forward(torch, spec, weights, x):
             if not preact:
                 branch = norm(f"{name}bn{k}", branch)
                 branch = act(branch) if k < count else branch
+        branch = learned(name, branch)
         x = skip + scale * branch if residual else branch
         x = x if preact else act(x)
     x = act(norm("bn", x)) if preact else x
@@ -162,8 +176,9 @@ def torch_forward(torch, spec, weights, x):
             branch = z
             for k in range(1, int(options["branch"]) + 1):
                 branch = unit(block, "" if options["branch"] == "1" else str(k), branch)
-            scale = 1 / math.sqrt(len(blocks)) if options["branch_scale"] == "1/sqrt(L)" else float(options["branch_scale"])
-            z = z + scale * branch
+            if block + ".branch.scale" in weights:
+                branch = branch * weights[block + ".branch.scale"]
+            z = z + branch_scale(options, len(blocks)) * branch
     return unit("head", "", z)
 
 
@@ -202,6 +217,81 @@ def check(program, model, data, batch, dtype):
     return {"model": model, "dtype": dtype, "loss_gradflow": loss_here, "loss_torch": loss.item(),
             "loss_difference": abs(loss_here - loss.item()) / abs(loss.item()),
             "gradient_difference": worst, "worst_tensor": worst_name, "tensors": len(names)}
+
+
+def write_safetensors(path, tensors):
+    """name -> torch tensor, as the safetensors format has it."""
+    kinds = {"torch.float64": "F64", "torch.float32": "F32", "torch.int64": "I64"}
+    header, data = {}, b""
+    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
+        raw = tensor.detach().contiguous().numpy().tobytes()
+        header[name] = {"dtype": kinds[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def torchvision_resnet18(torch, classes):
+    """ResNet-18 with the names of torchvision's, which Debian does not package."""
+    nn = torch.nn
+
+    class BasicBlock(nn.Module):
+        def __init__(self, before, after, stride):
+            super().__init__()
+            self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(after)
+            self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(after)
+            self.downsample = None
+            if stride != 1 or before != after:
+                self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+            return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+    class ResNet18(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+            for stage, (before, after) in enumerate(((64, 64), (64, 128), (128, 256), (256, 512)), 1):
+                setattr(self, f"layer{stage}", nn.Sequential(BasicBlock(before, after, 1 if stage == 1 else 2), BasicBlock(after, after, 1)))
+            self.fc = nn.Linear(512, classes)
+
+        def forward(self, x):
+            x = nn.functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+            return self.fc(self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3)))
+
+    return ResNet18()
+
+
+def check_round_trip(program):
+    """A PyTorch module's weights through a file into gradflow: the module's loss and gradients against gradflow's."""
+    import torch
+    torch.manual_seed(3)
+    module = torchvision_resnet18(torch, 100)
+    data, batch, dtype = check_inputs("resnet18")
+    with tempfile.TemporaryDirectory() as folder:
+        weights, tensors_file, json_file = (Path(folder) / name for name in ("w.safetensors", "t.safetensors", "m.json"))
+        write_safetensors(weights, module.state_dict())
+        subprocess.run([program, "measure", "--device", "cpu", "--model", "resnet18", "--data", data, "--batch", str(batch), "--dtype", dtype,
+                        "--weights", weights, "--save-tensors", tensors_file, "--json", json_file], check=True, stdout=subprocess.DEVNULL)
+        tensors = {name: torch.from_numpy(value) for name, value in read_safetensors(tensors_file).items()}
+        loss_here = json.loads(json_file.read_text())["loss"]
+    module = module.double()
+    loss = torch.nn.functional.cross_entropy(module(tensors["x"].permute(0, 3, 1, 2)), tensors["labels"].long())
+    loss.backward()
+    worst, worst_name = 0.0, ""
+    for name, parameter in module.named_parameters():
+        ours = tensors["grad/" + name]
+        ours = ours.permute(0, 3, 1, 2) if ours.dim() == 4 else ours
+        difference = (ours - parameter.grad).abs().max().item() / parameter.grad.abs().max().item()
+        if not difference <= worst:
+            worst, worst_name = difference, name
+    return {"model": "resnet18, weights from PyTorch", "dtype": dtype, "loss_gradflow": loss_here, "loss_torch": loss.item(),
+            "loss_difference": abs(loss_here - loss.item()) / abs(loss.item()),
+            "gradient_difference": worst, "worst_tensor": worst_name, "tensors": len(list(module.parameters()))}
 
 
 def mlp_peer(torch):
@@ -346,8 +436,14 @@ def main():
     checks = [(model, *check_inputs(model)) for model in arguments.model or CHECK_MODELS]
     if not arguments.model:
         checks += [(model, *check_inputs(model)[:2], "bf16") for model in BF16_MODELS]
-    for model, data, batch, dtype in [] if arguments.no_gradients else checks:
-        r = check(arguments.program, model, arguments.data or data, batch, dtype)
+        checks.append(None)
+    for wanted in [] if arguments.no_gradients else checks:
+        if wanted is None:
+            r = check_round_trip(arguments.program)
+        else:
+            model, data, batch, dtype = wanted
+            r = check(arguments.program, model, arguments.data or data, batch, dtype)
+        model, dtype = r["model"], r["dtype"]
         results["gradients"].append(r)
         bad = not (r["gradient_difference"] <= LIMIT[dtype] and r["loss_difference"] <= LIMIT[dtype])
         failed |= bad

@@ -11,14 +11,16 @@
 #include "apps/measure/print.h"
 #include "apps/measure/save_tensors.h"
 #include "gradflow/engine/file.h"
+#include "gradflow/engine/text.h"
 #include "gradflow/engine/version.h"
+#include "gradflow/engine/weights.h"
 
 namespace gradflow::app {
 namespace {
 
 struct Options {
   NetworkOptions network;
-  std::string json, tensors;
+  std::string weights, json, tensors;
 };
 
 Metadata metadata_of(const Options& o, const Measurement& m) {
@@ -27,6 +29,7 @@ Metadata metadata_of(const Options& o, const Measurement& m) {
           {"batch", fmt::format("{}", o.network.batch)},
           {"seed", fmt::format("{}", o.network.seed)},
           {"dtype", o.network.precision.dtype},
+          {"weights", o.weights},
           {"loss", fmt::format("{}", m.loss)},
           {"gradflow", fmt::format("{} {}", version(), git_revision())}};
 }
@@ -35,6 +38,7 @@ int run_measure(const Options& o) {
   require_writable(o.json);
   require_writable(o.tensors);
   const Network network = open_network(o.network);
+  if (!o.weights.empty()) load_weights(o.weights, *network.parameters);
   ExecutorOptions options;
   options.retain = !o.tensors.empty();
   options.probes = measuring_probes(network.model);
@@ -43,14 +47,14 @@ int run_measure(const Options& o) {
   const Measurement m = measure(executor);
 
   if (!o.tensors.empty()) save_tensors(o.tensors, executor, *network.parameters, metadata_of(o, m));
-  if (!o.json.empty()) write_file_atomically(o.json, measurement_json(m, o.network, network));
+  if (!o.json.empty()) write_file_atomically(o.json, measurement_json(m, o.network, o.weights, network));
   if (o.json == "/dev/stdout" || o.tensors == "/dev/stdout") return 0;
   fmt::print(
-      "{}, {} parameters\n{}, batch {}, seed {}, {} on {}: {}\nloss {:.6g}, accuracy {:.1f} % before any "
-      "training\n\n{}",
+      "{}, {} parameters\n{}, batch {}, seed {}, {} on {}: {}\nloss {:.6g}, accuracy {:.1f} % {}\n\n{}",
       o.network.model, network.model.graph.parameter_count(), o.network.data, o.network.batch, o.network.seed,
       storage_text(parse_dtype(o.network.precision.dtype)), network.device->info().model,
       network.device->info().precision, m.loss, 100 * m.accuracy,
+      o.weights.empty() ? "before any training" : "with the weights of " + quote(o.weights, 400),
       measurement_tables(m, terminal_width(stdout)));
   return 0;
 }
@@ -59,9 +63,14 @@ int run_measure(const Options& o) {
 
 void add_measure(CLI::App& app, std::function<int()>& run) {
   CLI::App* command =
-      app.add_subcommand("measure", "one forward and backward at initialization, tensor by tensor");
+      app.add_subcommand("measure", "one forward and backward, at initialization or with given weights, tensor by tensor");
   const auto o = std::make_shared<Options>();
   add_network_options(*command, o->network);
+  command
+      ->add_option("--weights", o->weights,
+                   "take the weights from a safetensors file: a checkpoint, or a PyTorch state_dict (of torchvision's "
+                   "resnet18 .. resnet152)")
+      ->type_name("FILE");
   command->add_option("--json", o->json, "write all statistics as JSON")->type_name("FILE");
   command
       ->add_option("--save-tensors", o->tensors,

@@ -103,7 +103,7 @@ std::string measurement_tables(const Measurement& m, std::size_t width) {
   return out;
 }
 
-std::string measurement_json(const Measurement& m, const NetworkOptions& o, const Network& n) {
+std::string measurement_json(const Measurement& m, const NetworkOptions& o, const std::string& weights, const Network& n) {
   const kernels::DeviceInfo& device = n.device->info();
   return json_text({{"schema", "gradflow-measure/1"},
                     {"version", version()},
@@ -112,6 +112,7 @@ std::string measurement_json(const Measurement& m, const NetworkOptions& o, cons
                     {"data", o.data},
                     {"batch", o.batch},
                     {"seed", o.seed},
+                    {"weights", weights},
                     {"dtype", o.precision.dtype},
                     {"device", device.name},
                     {"device_model", device.model},

@@ -77,6 +77,9 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")
       ->type_name("DIR");
+  c->add_option("--weights", o->weights,
+                "begin with the weights of a safetensors file: a checkpoint, or a PyTorch state_dict")
+      ->type_name("FILE");
   c->add_flag("--resume", o->resume,
               "go on with the run in --out; all other settings come from its checkpoint");
   c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")

@@ -11,6 +11,7 @@
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/spec_text.h"
 #include "gradflow/engine/text.h"
+#include "gradflow/engine/weights.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow::app {
@@ -176,6 +177,8 @@ void Session::save(const fs::path& path, std::int64_t step) const {
 
 Session open_session(const TrainOptions& o) {
   check_device_name(o.device);
+  if (o.resume && !o.weights.empty())
+    throw UserError("--weights is for the beginning of a run; --resume takes everything from the checkpoint");
   Session s;
   s.out = o.out;
   s.device_name = o.device;
@@ -203,6 +206,7 @@ Session open_session(const TrainOptions& o) {
     restore(s, *checkpoint);
   else
     s.parameters->initialize(s.settings.model.initializer(), s.settings.seed);
+  if (!o.weights.empty()) load_weights(o.weights, *s.parameters);
   if (!o.out.empty()) ensure_output_directory(s.out);
   return s;
 }

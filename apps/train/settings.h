@@ -27,6 +27,7 @@ struct TrainOptions {
   bool tf32 = false;
   std::string device = "auto";
   std::string out;  // empty: nothing is written
+  std::string weights;  // a safetensors file to begin with; empty: the initializer
   bool resume = false;
   bool tensorboard = false;
   bool quiet = false;

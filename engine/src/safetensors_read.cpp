@@ -22,8 +22,8 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 constexpr std::uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own reader
 constexpr int kMaxDimensions = 64;
 
-constexpr std::array kTypes = {StoredType::f64, StoredType::f32, StoredType::bf16, StoredType::i64,
-                               StoredType::i32, StoredType::u64, StoredType::u8};
+constexpr std::array kTypes = {StoredType::f64, StoredType::f32, StoredType::f16, StoredType::bf16,
+                               StoredType::i64, StoredType::i32, StoredType::u64, StoredType::u8};
 
 // What the JSON library alone would let pass: repeated keys (it keeps the last), and arrays and nesting
 // that no header needs but that take many times their length in memory.
@@ -79,6 +79,7 @@ std::size_t size_of(StoredType type) {
     case StoredType::u64: return 8;
     case StoredType::f32:
     case StoredType::i32: return 4;
+    case StoredType::f16:
     case StoredType::bf16: return 2;
     case StoredType::u8: return 1;
   }
@@ -89,6 +90,7 @@ std::string_view name_of(StoredType type) {
   switch (type) {
     case StoredType::f64: return "F64";
     case StoredType::f32: return "F32";
+    case StoredType::f16: return "F16";
     case StoredType::bf16: return "BF16";
     case StoredType::i64: return "I64";
     case StoredType::i32: return "I32";

@@ -28,7 +28,7 @@ Inference BatchNorm::infer(std::span<const TensorSpec> inputs) const {
   }
   r.states = {{.name = "running_mean", .spec = channels, .initial = 0},
               {.name = options_.torch_names ? "running_var" : "running_variance", .spec = channels, .initial = 1}};
-  if (adds_) r.states.push_back({.name = "gates", .spec = {{4}, DType::f32}, .initial = 1});
+  if (adds_) r.states.push_back({.name = "gates", .spec = {{4}, DType::f32}, .initial = 1, .control = true});
   r.saved = {channels, channels};  // mean, inverse standard deviation
   r.backward_reads_input = {0};
   if (acts()) r.backward_reads_output = {0};

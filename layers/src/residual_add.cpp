@@ -19,7 +19,7 @@ Inference ResidualAdd::infer(std::span<const TensorSpec> inputs) const {
     throw UserError(fmt::format("skip {} and branch {} differ: they must have one shape", inputs[0].to_string(), inputs[1].to_string()));
   Inference r;
   r.outputs = {inputs[0]};
-  r.states = {{.name = "gates", .spec = {{4}, DType::f32}, .initial = 1}};
+  r.states = {{.name = "gates", .spec = {{4}, DType::f32}, .initial = 1, .control = true}};
   r.differentiable = {0, 1};
   r.output_over_input = 1;  // the branch's result: the skip is read by the branch as well
   r.gradient_over_dy = 0;

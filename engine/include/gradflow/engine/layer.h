@@ -43,6 +43,7 @@ struct StateSpec {  // persistent, not trained: running statistics, gates
   std::string name;
   TensorSpec spec;
   double initial = 0;
+  bool control = false;  // a switch for experiments, nothing learned: files of others lack it
 };
 
 // A set of operand indices 0..31.

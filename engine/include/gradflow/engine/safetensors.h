@@ -20,7 +20,7 @@
 
 namespace gradflow {
 
-enum class StoredType : std::uint8_t { f64, f32, bf16, i64, i32, u64, u8 };
+enum class StoredType : std::uint8_t { f64, f32, f16, bf16, i64, i32, u64, u8 };
 
 std::size_t size_of(StoredType type);
 std::string_view name_of(StoredType type);  // as in the file: "F32"
