@@ -126,7 +126,8 @@ StepResult bench_step(const StepOptions& o) {
   ExecutorOptions options;
   options.record = o.record;
   if (o.probes) options.probes = all_scalar_probes(network.model.graph, true, updates != nullptr);
-  Executor executor(network.model.graph, *network.parameters, updates, options);
+  const std::unique_ptr<Executor> owner = network.make_executor(o.network, updates, options);
+  Executor& executor = *owner;
   network.load_first_batch(executor, o.network.seed);
 
   StepResult r;

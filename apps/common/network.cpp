@@ -39,6 +39,7 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
       ->type_name("D")
       ->capture_default_str();
   add_precision_options(command, o.precision);
+  add_memory_limit(command, o.memory_limit);
 }
 
 Network open_network(const NetworkOptions& o) {
@@ -51,8 +52,14 @@ Network open_network(const NetworkOptions& o) {
   n.model = build_model(spec, shape_of(n.data, o.batch, parse_dtype(o.precision.dtype)));
   n.parameters = std::make_unique<ParameterStore>(*n.device, n.model.graph);
   n.parameters->initialize(spec.initializer(), o.seed);
-  n.feed = std::make_unique<Feed>(*n.device, n.data, n.data.train);
+  n.feed = std::make_unique<Feed>(*n.device, n.data, n.data.train, Augmentation{}, FeedPlacement::streamed);
   return n;
+}
+
+std::unique_ptr<Executor> Network::make_executor(const NetworkOptions& o, Optimizer* optimizer,
+                                                 ExecutorOptions executor) const {
+  executor.memory_limit = o.memory_limit;
+  return app::make_executor(model, shape_of(data, o.batch, parameters->dtype()), *parameters, optimizer, executor);
 }
 
 void Network::load_first_batch(const Executor& executor, std::uint64_t seed) const {

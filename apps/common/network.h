@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/common/make_executor.h"
 #include "apps/common/precision.h"
 #include "gradflow/engine/dataset.h"
 #include "gradflow/engine/executor.h"
@@ -22,6 +23,7 @@ struct NetworkOptions {
   std::int64_t batch = 128;
   std::uint64_t seed = 1;
   PrecisionOptions precision;
+  std::uint64_t memory_limit = kNoMemoryLimit;
 };
 
 // For CLI::Option::check: what is wrong with the text as a seed, empty if nothing is.
@@ -34,8 +36,11 @@ struct Network {  // members in the order in which they depend on each other
   Dataset data;
   Model model;
   std::unique_ptr<ParameterStore> parameters;  // initialized from the model's initializer and the seed
-  std::unique_ptr<Feed> feed;                  // the training images
+  std::unique_ptr<Feed> feed;                  // the training images, of which one batch is wanted
 
+  // A training executor at the batch of the options.
+  std::unique_ptr<Executor> make_executor(const NetworkOptions& options, Optimizer* optimizer,
+                                          ExecutorOptions executor) const;
   // Puts the first batch of the first epoch, in the order that `seed` gives, into the executor's inputs.
   void load_first_batch(const Executor& executor, std::uint64_t seed) const;
 };

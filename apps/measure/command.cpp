@@ -42,7 +42,8 @@ int run_measure(const Options& o) {
   ExecutorOptions options;
   options.retain = !o.tensors.empty();
   options.probes = measuring_probes(network.model);
-  Executor executor(network.model.graph, *network.parameters, nullptr, options);
+  const std::unique_ptr<Executor> owner = network.make_executor(o.network, nullptr, options);
+  Executor& executor = *owner;
   network.load_first_batch(executor, o.network.seed);
   const Measurement m = measure(executor);
 

@@ -11,6 +11,7 @@
 #include "apps/plan/print.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
+#include "gradflow/engine/out_of_memory.h"
 
 namespace gradflow::app {
 namespace {
@@ -19,6 +20,7 @@ struct Options {
   std::string model, data, device = "cpu", probes = "none", json, dot;
   PrecisionOptions precision;
   std::int64_t batch = 128;
+  std::uint64_t memory_limit = kNoMemoryLimit;
   bool no_reuse = false, no_fuse = false, inference = false;
 };
 
@@ -37,6 +39,43 @@ void fuse(PlannedStep& step, Backend& device) {
   step.model.graph = std::move(fused);
 }
 
+// The step at a batch of its own.
+PlannedStep plan_step(const Options& o, const ModelSpec& spec, const ModelShape& shape, Backend& device) {
+  PlannedStep step{.model = build_model(spec, shape),
+                   .batch = shape.batch,
+                   .device = device.info().name,
+                   .precision = device.info().precision,
+                   .options = {},
+                   .plan = {},
+                   .operands = {},
+                   .unfused = std::nullopt};
+  step.options.training = !o.inference;
+  step.options.reuse = !o.no_reuse;
+  // As the executor does with an optimizer on this device.
+  if (!o.inference)
+    step.options.update = device.is_host() ? UpdatePlacement::immediate : UpdatePlacement::at_end;
+  if (o.probes == "all")
+    step.options.probes = all_scalar_probes(step.model.graph, !o.inference, !o.inference);
+  if (!o.no_fuse) fuse(step, device);
+  step.plan = make_plan(step.model.graph, step.options, device);
+  return step;
+}
+
+// Only a limit that was asked for: a plan of what would not fit here is worth seeing.
+void check_limit(const Options& o, const PlannedStep& step, const ModelSpec& spec, ModelShape shape, Backend& device) {
+  if (o.memory_limit == kNoMemoryLimit) return;
+  const std::size_t parameters = step.plan.parameter_bytes + step.plan.state_bytes;
+  const std::size_t left = o.memory_limit > parameters ? o.memory_limit - parameters : 0;
+  const Room room{left, fmt::format("{} are left of the limit of {} beside {} of parameters", memory_text(left),
+                                    memory_text(o.memory_limit), memory_text(parameters))};
+  with_batch_advice(
+      o.batch, [&] { require_room(step.plan, room); },
+      [&](std::int64_t batch) {
+        shape.batch = batch;
+        return plan_step(o, spec, shape, device).plan.arena_bytes;
+      });
+}
+
 int run_plan(const Options& o) {
   const ModelSpec spec = parse_model(o.model);
   check_device_name(o.device);
@@ -46,23 +85,8 @@ int run_plan(const Options& o) {
     shape = shape_of(load_dataset(o.data), o.batch, shape.dtype);
   }
   const auto device = open_network_device(o.device, o.precision.tf32);
-  PlannedStep step{.model = build_model(spec, shape),
-                   .batch = o.batch,
-                   .device = device->info().name,
-                   .precision = device->info().precision,
-                   .options = {},
-                   .plan = {},
-                   .operands = {},
-                   .unfused = std::nullopt};
-  step.options.training = !o.inference;
-  step.options.reuse = !o.no_reuse;
-  // As the executor does with an optimizer on this device.
-  if (!o.inference)
-    step.options.update = device->is_host() ? UpdatePlacement::immediate : UpdatePlacement::at_end;
-  if (o.probes == "all")
-    step.options.probes = all_scalar_probes(step.model.graph, !o.inference, !o.inference);
-  if (!o.no_fuse) fuse(step, *device);
-  step.plan = make_plan(step.model.graph, step.options, *device);
+  PlannedStep step = plan_step(o, spec, shape, *device);
+  check_limit(o, step, spec, shape, *device);
   step.operands = operands_of(step.model.graph, step.plan, step.options.probes);
 
   if (!o.json.empty()) write_file_atomically(o.json, plan_json(step));
@@ -95,6 +119,11 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::IsMember({"none", "all"}))
       ->type_name("none|all")
       ->capture_default_str();
+  command
+      ->add_option("--memory-limit", o->memory_limit,
+                   "refuse a step whose parameters and tensors take more, e.g. 6GiB, and say what batch fits")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("SIZE");
   command->add_flag("--inference", o->inference, "plan a forward pass alone");
   command->add_flag("--no-reuse", o->no_reuse, "give every tensor memory of its own");
   command->add_flag("--no-fuse", o->no_fuse, "keep layers that could be one pass apart");

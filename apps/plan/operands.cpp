@@ -56,6 +56,7 @@ class Collector {
     for (const int b : plan_.saved_buffers[at(n)]) put(o.reads, "saved", b);
     for (const ParameterId p : node.parameters) put(o.writes, "dw", plan_.parameter_gradient_buffer[at(p)]);
     put(o.writes, "ws", plan_.backward_workspace[at(n)]);
+    put(o.writes, "dz", plan_.backward_scratch[at(n)]);
   }
 
   void update(NodeId n, LaunchOperands& o) const {

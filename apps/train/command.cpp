@@ -80,6 +80,10 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   c->add_option("--weights", o->weights,
                 "begin with the weights of a safetensors file: a checkpoint, or a PyTorch state_dict")
       ->type_name("FILE");
+  add_memory_limit(*c, o->memory_limit);
+  c->add_flag("--stream", o->stream,
+              "hand batches to the device one by one, the next one collected during a step; same bits [where the data "
+              "do not fit on the device]");
   c->add_flag("--resume", o->resume,
               "go on with the run in --out; all other settings come from its checkpoint");
   c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")

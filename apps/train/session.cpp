@@ -91,13 +91,28 @@ void check_length_change(const Session& s, const Checkpoint& checkpoint) {
                       s.total_steps, quote(s.settings.schedule.text()), before));
 }
 
-void build_network(Session& s) {
-  s.model = build_model(s.settings.model, shape_of(s.data, s.settings.batch, s.settings.dtype));
+// What evaluation, workspaces and libraries may still want when the data are on the device.
+constexpr std::size_t kReserve = std::size_t{256} << 20;
+
+void open_feeds(Session& s, bool stream) {
+  const FeedPlacement train = stream ? FeedPlacement::streamed
+                                     : Feed::choose(*s.device, s.data.train, kReserve + s.data.test.images.size());
+  s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train, s.settings.augmentation, train);
+  s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test, s.settings.augmentation,
+                                       Feed::choose(*s.device, s.data.test, kReserve));
+  if (train == FeedPlacement::streamed && !stream)
+    s.notice = fmt::format("note: the {} training images do not fit on {} beside the network; batches are handed over one by one",
+                           s.data.train.count(), s.device->info().name);
+}
+
+void build_network(Session& s, const TrainOptions& o) {
+  const ModelShape shape = shape_of(s.data, s.settings.batch, s.settings.dtype);
+  s.model = build_model(s.settings.model, shape);
   s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
   s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
-  s.executor = std::make_unique<Executor>(s.model.graph, *s.parameters, s.optimizer.get());
-  s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train, s.settings.augmentation);
-  s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test, s.settings.augmentation);
+  s.memory_limit = o.memory_limit;
+  s.executor = make_executor(s.model, shape, *s.parameters, s.optimizer.get(), {.memory_limit = o.memory_limit});
+  open_feeds(s, o.stream);
   s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed);
 }
 
@@ -121,12 +136,18 @@ void Session::load_batch(std::int64_t step, const Executor& into) {
   order->batch_indices(static_cast<std::uint64_t>(step), indices_);
   feed->load_augmented(indices_, into.input("x"), into.input("labels"), settings.seed,
                        static_cast<std::uint64_t>(step));
+  if (feed->placement() == FeedPlacement::resident || step + 1 >= total_steps) return;
+  order->batch_indices(static_cast<std::uint64_t>(step + 1), indices_);
+  feed->announce(indices_, settings.seed, static_cast<std::uint64_t>(step + 1));
 }
 
 Executor& Session::probed() {
-  if (!probed_)
-    probed_ = std::make_unique<Executor>(model.graph, *parameters, optimizer.get(),
-                                         ExecutorOptions{.probes = LayerProbes(model, true).requests()});
+  if (!probed_) {
+    const std::size_t used = executor->plan().arena_bytes;  // which keeps its own
+    probed_ = make_executor(model, shape_of(data, settings.batch, settings.dtype), *parameters, optimizer.get(),
+                            {.probes = LayerProbes(model, true).requests(),
+                             .memory_limit = memory_limit == kNoMemoryLimit ? memory_limit : memory_limit - used});
+  }
   return *probed_;
 }
 
@@ -201,7 +222,7 @@ Session open_session(const TrainOptions& o) {
   set_length(s);
   if (checkpoint) check_length_change(s, *checkpoint);
   s.device = open_network_device(o.device, o.tf32);
-  build_network(s);
+  build_network(s, o);
   if (checkpoint)
     restore(s, *checkpoint);
   else

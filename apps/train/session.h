@@ -30,6 +30,7 @@ struct Session {  // members in the order in which they depend on each other
   std::int64_t first_step = 0;  // finished before this run
   std::int64_t total_steps = 0, steps_per_epoch = 0;
   std::optional<Best> best;
+  std::uint64_t memory_limit = kNoMemoryLimit;
   std::string notice;  // one line for the person, or empty
 
   std::unique_ptr<Backend> device;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "apps/common/make_executor.h"
 #include "apps/terminal/style.h"
 #include "gradflow/engine/augmentation.h"
 #include "gradflow/engine/checkpoint.h"
@@ -28,6 +29,8 @@ struct TrainOptions {
   std::string device = "auto";
   std::string out;  // empty: nothing is written
   std::string weights;  // a safetensors file to begin with; empty: the initializer
+  std::uint64_t memory_limit = kNoMemoryLimit;
+  bool stream = false;  // batches are handed over one by one, wherever the data would fit
   bool resume = false;
   bool tensorboard = false;
   bool quiet = false;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "gradflow/engine/index.h"
+#include "gradflow/engine/out_of_memory.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
@@ -37,7 +38,18 @@ class NamedRange {
   Backend* backend_;
 };
 
-Graph rewrite(Graph g, const ExecutorOptions& o) {
+// Bytes of an optimizer's moments.
+std::size_t bytes_of(const Optimizer* optimizer) {
+  std::size_t bytes = 0;
+  if (!optimizer) return 0;
+  for (const auto& moments : {optimizer->first_moments(), optimizer->second_moments()})
+    for (const Tensor& m : moments) bytes += m ? m.bytes() : 0;
+  return bytes;
+}
+
+}  // namespace
+
+Graph as_run(Graph g, const ExecutorOptions& o) {
   if (!o.fuse || o.retain) return g;
   std::vector<ValueId> kept;
   for (const ProbeRequest& r : o.probes)
@@ -47,16 +59,19 @@ Graph rewrite(Graph g, const ExecutorOptions& o) {
   return g.fused(kept);
 }
 
-}  // namespace
+Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options) {
+  return make_plan(graph, plan_options(options, backend, with_optimizer), backend);
+}
 
 Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions o)
-    : graph(rewrite(std::move(g), o)), options(std::move(o)), backend(parameters.backend()),
-      plan(make_plan(graph, plan_options(options, backend, optimizer != nullptr), backend)),
+    : graph(as_run(std::move(g), o)), options(std::move(o)), backend(parameters.backend()),
+      plan(plan_of(graph, backend, optimizer != nullptr, options)),
       parameters_(parameters), optimizer_(optimizer) {
   parameters.require_match(graph);
   if (optimizer && &optimizer->parameters() != &parameters)
     throw UserError("the optimizer was made for another parameter store: make it for the one the executor uses");
   if (options.history < 1) throw UserError(fmt::format("a probe history of {} steps: at least 1", options.history));
+  require_room(plan, room_for_arena(backend, options.memory_limit, plan.parameter_bytes + plan.state_bytes + bytes_of(optimizer)));
   arena_ = DeviceMemory(backend, plan.arena_bytes);
   loss = DeviceMemory(backend, sizeof(kernels::LossResult));
   backend.zero(loss.data(), loss.bytes());

@@ -19,6 +19,10 @@ struct ProbeSlot {
   std::uint8_t* alive = nullptr;  // in a block of its own: it lives across steps
 };
 
+// The graph as an executor runs it, and its plan.
+Graph as_run(Graph graph, const ExecutorOptions& options);
+Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options);
+
 class Binding {
  public:
   Binding(Graph graph, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions options);

@@ -33,6 +33,10 @@ Executor::Executor(Graph graph, ParameterStore& parameters, Optimizer* optimizer
     : s_(std::make_unique<State>(std::move(graph), parameters, optimizer, std::move(options))) {}
 Executor::~Executor() = default;
 
+std::size_t Executor::arena_bytes(Graph graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options) {
+  return plan_of(as_run(std::move(graph), options), backend, with_optimizer, options).arena_bytes;
+}
+
 const Graph& Executor::graph() const noexcept { return s_->binding.graph; }
 const Plan& Executor::plan() const noexcept { return s_->binding.plan; }
 const ExecutorOptions& Executor::options() const noexcept { return s_->binding.options; }

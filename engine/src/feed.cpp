@@ -3,78 +3,117 @@
 #include <fmt/format.h>
 
 #include <numeric>
+#include <optional>
 
+#include "batch_gather.h"
+#include "batch_stream.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
+namespace {
 
-Feed::Feed(Backend& backend, const Dataset& data, const DataSplit& split, const Augmentation& augmentation)
-    : backend_(&backend),
-      shape_(data.shape),
-      augmentation_(augmentation),
-      count_(split.count()),
-      features_(data.shape.features()),
-      mean_(static_cast<float>(data.mean)),
-      inv_std_(static_cast<float>(data.inv_std)),
-      images_(backend, split.images.size()),
-      labels_(backend, split.labels.size()) {
-  backend.copy_in(images_.data(), split.images.data(), split.images.size());
-  backend.copy_in(labels_.data(), split.labels.data(), split.labels.size());
-  check_fits(augmentation, data.shape);
-  if (augmentation.pixel_mean) {
-    const std::vector<float> mean = mean_image(data.shape, data.train);
-    pixel_mean_ = DeviceMemory(backend, mean.size() * sizeof(float));
-    backend.copy_in(pixel_mean_.data(), mean.data(), mean.size() * sizeof(float));
+// The split's bytes on the device.
+struct Resident {
+  DeviceMemory images, labels, indices, crops;
+  std::vector<std::int8_t> host_crops;
+
+  Resident(Backend& backend, const DataSplit& split)
+      : images(backend, split.images.size()), labels(backend, split.labels.size()) {
+    backend.copy_in(images.data(), split.images.data(), split.images.size());
+    backend.copy_in(labels.data(), split.labels.data(), split.labels.size());
   }
+
+  static void copy(Backend& backend, const void* from, std::size_t bytes, DeviceMemory& to) {
+    if (to.bytes() < bytes) to = DeviceMemory(backend, bytes);
+    backend.copy_in(to.data(), from, bytes);
+  }
+
+  void load(const BatchGather& gather, const BatchRequest& r, const Tensor& x, const Tensor& y) {
+    gather.check(r.indices.size(), x, y);
+    Backend& backend = gather.backend();
+    copy(backend, r.indices.data(), r.indices.size() * sizeof(std::int32_t), indices);
+    if (r.moved) {
+      host_crops.resize(3 * r.indices.size());
+      draw_crops(gather.augmentation(), r.seed, r.step, host_crops);
+      copy(backend, host_crops.data(), host_crops.size(), crops);
+    }
+    gather.run({.images = images.as<std::uint8_t>(),
+                .labels = labels.as<std::uint8_t>(),
+                .indices = indices.as<std::int32_t>(),
+                .crops = r.moved ? crops.as<std::int8_t>() : nullptr},
+               x, y);
+  }
+};
+
+}  // namespace
+
+struct Feed::State {
+  BatchGather gather;
+  std::size_t count;
+  std::optional<Resident> resident;  // one of the two
+  std::optional<BatchStream> stream;
+  BatchRequest request;  // kept for its memory
+
+  State(Backend& backend, const Dataset& data, const DataSplit& split, const Augmentation& augmentation, FeedPlacement placement)
+      : gather(backend, data, augmentation), count(split.count()) {
+    if (placement == FeedPlacement::resident)
+      resident.emplace(backend, split);
+    else
+      stream.emplace(gather, split);
+  }
+
+  void load(const Tensor& x, const Tensor& labels) {
+    if (resident)
+      resident->load(gather, request, x, labels);
+    else
+      stream->load(request, x, labels);
+  }
+};
+
+Feed::Feed(Backend& backend, const Dataset& data, const DataSplit& split, const Augmentation& augmentation, FeedPlacement placement)
+    : s_(std::make_unique<State>(backend, data, split, augmentation, placement)) {}
+Feed::~Feed() = default;
+Feed::Feed(Feed&&) noexcept = default;
+Feed& Feed::operator=(Feed&&) noexcept = default;
+
+FeedPlacement Feed::choose(Backend& backend, const DataSplit& split, std::size_t reserve) {
+  const std::size_t bytes = split.images.size() + split.labels.size(), free = backend.available_bytes();
+  return free >= reserve && bytes <= free - reserve ? FeedPlacement::resident : FeedPlacement::streamed;
 }
 
+FeedPlacement Feed::placement() const noexcept {
+  return s_->resident ? FeedPlacement::resident : FeedPlacement::streamed;
+}
+std::size_t Feed::count() const noexcept { return s_->count; }
+
 void Feed::load(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels) {
-  gather(indices, x, labels, false);
+  s_->request.indices.assign(indices.begin(), indices.end());
+  s_->request.moved = false, s_->request.seed = s_->request.step = 0;
+  s_->load(x, labels);
 }
 
 void Feed::load_augmented(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels,
                           std::uint64_t seed, std::uint64_t step) {
-  if (!augmentation_.moves()) return gather(indices, x, labels, false);
-  crops_.resize(3 * indices.size());
-  draw_crops(augmentation_, seed, step, crops_);
-  if (device_crops_.bytes() < crops_.size()) device_crops_ = DeviceMemory(*backend_, crops_.size());
-  backend_->copy_in(device_crops_.data(), crops_.data(), crops_.size());
-  gather(indices, x, labels, true);
+  if (!s_->gather.augmentation().moves()) return load(indices, x, labels);
+  s_->request.indices.assign(indices.begin(), indices.end());
+  s_->request.moved = true, s_->request.seed = seed, s_->request.step = step;
+  s_->load(x, labels);
 }
 
-void Feed::gather(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels, bool moved) {
-  const std::size_t batch = x.shape().rank() ? static_cast<std::size_t>(x.shape()[0]) : 0;
-  if (indices.size() != batch || labels.elements() != batch || x.elements() != batch * features_)
-    throw UserError(fmt::format("{} samples of {} features do not fit x {} and labels {}", indices.size(),
-                                features_, x.spec.to_string(), labels.spec.to_string()));
-  if (indices_.bytes() < batch * sizeof(std::int32_t))
-    indices_ = DeviceMemory(*backend_, batch * sizeof(std::int32_t));
-  backend_->copy_in(indices_.data(), indices.data(), batch * sizeof(std::int32_t));
-  kernels::GatherBatch g{.dtype = x.dtype(),
-                         .batch = batch,
-                         .features = features_,
-                         .images = images_.as<std::uint8_t>(),
-                         .labels = labels_.as<std::uint8_t>(),
-                         .indices = indices_.as<std::int32_t>(),
-                         .mean = mean_,
-                         .inv_std = inv_std_,
-                         .x = x.data,
-                         .y = labels.as<std::int32_t>()};
-  if (augmentation_.pixel_mean) g.pixel_mean = pixel_mean_.as<float>();
-  if (moved) {
-    g.height = shape_.height, g.width = shape_.width, g.channels = shape_.channels;
-    g.crops = device_crops_.as<std::int8_t>();
-  }
-  backend_->gather_batch(g);
+void Feed::announce(std::span<const std::int32_t> indices, std::uint64_t seed, std::uint64_t step) {
+  if (!s_->stream) return;
+  const bool moved = s_->gather.augmentation().moves();
+  s_->stream->request({.indices = {indices.begin(), indices.end()}, .moved = moved, .seed = moved ? seed : 0, .step = moved ? step : 0});
 }
 
 void Feed::load_range(std::size_t first, const Tensor& x, const Tensor& labels) {
   const std::size_t batch = x.shape().rank() ? static_cast<std::size_t>(x.shape()[0]) : 0;
-  if (first + batch > count_)
-    throw UserError(fmt::format("samples {} to {} of {}", first, first + batch, count_));
-  range_.resize(batch);
-  std::iota(range_.begin(), range_.end(), static_cast<std::int32_t>(first));
-  load(range_, x, labels);
+  if (first + batch > s_->count)
+    throw UserError(fmt::format("samples {} to {} of {}", first, first + batch, s_->count));
+  s_->request.indices.resize(batch);
+  std::iota(s_->request.indices.begin(), s_->request.indices.end(), static_cast<std::int32_t>(first));
+  s_->request.moved = false, s_->request.seed = s_->request.step = 0;
+  s_->load(x, labels);
 }
 
 }  // namespace gradflow

@@ -106,6 +106,7 @@ class Loader {
       ++count;
       if (!converted[i].empty()) store_.backend().copy_in(wanted_[i].tensor.data, converted[i].data(), converted[i].size());
     }
+    store_.refresh_copies();
     return count;
   }
 

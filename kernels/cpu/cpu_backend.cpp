@@ -96,14 +96,18 @@ class CpuBackend final : public Backend {
   void* allocate(std::size_t bytes) override {
     if (bytes == 0) return nullptr;
     // The kernel hands out more memory than there is and ends the process later, when it is touched.
-    const std::size_t available = (memory_kib("MemAvailable") + memory_kib("SwapFree")) * 1024;
+    const std::size_t available = available_bytes();
     void* p = nullptr;
-    if (bytes <= PTRDIFF_MAX && (available == 0 || bytes <= available))
+    if (bytes <= PTRDIFF_MAX && bytes <= available)
       p = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
     if (!p)
       throw UserError(
           fmt::format("not enough memory on cpu: {} bytes asked for, {} available", bytes, available));
     return p;
+  }
+  std::size_t available_bytes() override {
+    const std::size_t kib = memory_kib("MemAvailable") + memory_kib("SwapFree");
+    return kib == 0 ? std::numeric_limits<std::size_t>::max() : kib * 1024;
   }
   void deallocate(void* pointer) noexcept override { std::free(pointer); }
   void copy_in(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }

@@ -44,6 +44,13 @@ void* CudaBackend::allocate(std::size_t bytes) {
   return allocate_on_device(bytes);
 }
 
+std::size_t CudaBackend::available_bytes() {
+  queue_.activate();
+  std::size_t available = 0, total = 0;
+  check(cudaMemGetInfo(&available, &total), "asking for free memory");
+  return available;
+}
+
 void CudaBackend::deallocate(void* pointer) noexcept {
   if (pointer == nullptr) return;
   static_cast<void>(cudaSetDevice(queue_.ordinal()));

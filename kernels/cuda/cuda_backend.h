@@ -20,8 +20,13 @@ class CudaBackend final : public KernelBackend {
   bool is_host() const noexcept override { return false; }
 
   void* allocate(std::size_t bytes) override;
+  std::size_t available_bytes() override;
   void deallocate(void* pointer) noexcept override;
   void copy_in(void* device, const void* host, std::size_t bytes) override;
+  void* allocate_host(std::size_t bytes) override;
+  void deallocate_host(void* pointer) noexcept override;
+  void copy_in_later(void* device, const void* host, std::size_t bytes) override;
+  std::unique_ptr<Marker> make_marker() override;
   void copy_out(void* host, const void* device, std::size_t bytes) override;
   void copy(void* to, const void* from, std::size_t bytes) override;
   void zero(void* pointer, std::size_t bytes) override;

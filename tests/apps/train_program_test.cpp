@@ -114,7 +114,7 @@ TEST(TrainProgram, KilledAtAnyMomentItGoesOnAsIfNothingHadBeen) {
     ++kills;
     const Checkpoint readable(dir / "killed" / "last.safetensors");
     EXPECT_LE(readable.info().step, 1000);
-    arguments = {"--resume", "--device", "cpu", "--out", (dir / "killed").string()};
+    arguments = {"--resume", "--stream", "--device", "cpu", "--out", (dir / "killed").string()};
   }
   EXPECT_EQ(code, 0);
   EXPECT_GT(kills, 0) << "the run was over before it could be killed: the test shows nothing";
@@ -125,7 +125,9 @@ TEST(TrainProgram, KilledAtAnyMomentItGoesOnAsIfNothingHadBeen) {
 TEST(TrainProgram, SignalsEndItInOrder) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const TempDir dir;
-    const Process process(dir, run_of(dir / "run", "1000000"));
+    std::vector<std::string> arguments = run_of(dir / "run", "1000000");
+    if (signal == SIGTERM) arguments.push_back("--stream");  // a thread of its own collects batches
+    const Process process(dir, arguments);
     ASSERT_TRUE(begins(dir / "run" / "log.jsonl"));
     process.send(signal);
     EXPECT_EQ(process.wait(), 128 + signal);
@@ -163,6 +165,7 @@ TEST(TrainProgram, ExitCodesTellWhoseFaultItWas) {
                                    "--steps",     "9",
                                    "--optimizer", "sgd",
                                    "--lr",        "1e30",
+                                   "--stream",
                                    "--device",    "cpu"};
   const Process diverges(dir, wild);
   EXPECT_EQ(diverges.wait(), 1);

@@ -129,6 +129,26 @@ TEST(Train, ResumesAugmentedRunsBitForBit) {
     EXPECT_TRUE(read_file(dir / "whole" / file) == read_file(dir / "halves" / file)) << file << " differs";
 }
 
+// Handed over batch by batch, over the end of an epoch, a stop and a resume.
+TEST(Train, StreamedRunsHaveTheBitsOfResidentOnes) {
+  const TempDir dir;
+  const auto run = [&](const char* name, std::int64_t steps, bool stream) {
+    TrainOptions o = small_run(dir / name, steps);
+    o.data = "synthetic:n=256,test=64,height=8,width=8,channels=1,classes=3";
+    o.augment = "standard:crop=2";
+    o.stream = stream;
+    ASSERT_EQ(train(o).code, 0);
+  };
+  run("resident", 24, false);
+  run("streamed", 10, true);  // an epoch has 8
+  TrainOptions o = resume(dir / "streamed");
+  o.steps = 24;
+  o.stream = true;
+  ASSERT_EQ(train(o).code, 0);
+  for (const char* file : {"last.safetensors", "best.safetensors", "log.jsonl"})
+    EXPECT_TRUE(read_file(dir / "resident" / file) == read_file(dir / "streamed" / file)) << file << " differs";
+}
+
 TEST(Train, ARecipeFillsInWhatIsNotGiven) {
   TrainOptions o;
   o.model = "resnet:depth=20";

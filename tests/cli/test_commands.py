@@ -208,6 +208,39 @@ class Outputs(Program):
         with open(self.path("m.json")) as file:
             self.assertEqual(file.read(), "old")
 
+    def test_memory_limit(self):
+        """One line: what does not fit, and the batch that does; that batch then fits."""
+        network = ["--model", "mlp:depth=6,width=64", "--data", DATA]
+        commands = {"plan": [], "measure": [], "train": ["--optimizer", "sgd", "--lr", "0.1", "--steps", "2"]}
+        for command, more in commands.items():
+            call = [command, *network, *more, "--batch", "64", "--memory-limit"]
+            self.refused(*call, "1KiB", says="not even a batch of 1 would fit")
+            self.refused(*call, "some", says="--memory-limit")
+            refusal = run(*call, "160KiB", folder=self.folder)
+            self.assertEqual(refusal.returncode, 2, refusal)
+            batch = re.search(r"the first without room is the .* of '.*' \(.*\); a batch of (\d+) instead of 64 would fit", refusal.stderr).group(1)
+            call[call.index("64")] = batch
+            self.works(*call, "160KiB")
+
+    def test_weights(self):
+        """What one command wrote, others begin with."""
+        network = ["--model", MODEL, "--data", DATA, "--batch", "4"]
+        self.works("measure", *network, "--seed", "5", "--save-tensors", "t", "--json", "first.json")
+        self.works("measure", *network, "--seed", "5", "--weights", "t", "--json", "again.json")
+        self.works("measure", *network, "--seed", "6", "--weights", "t", "--save-tensors", "u")
+        losses = set()
+        for name in ("first.json", "again.json"):
+            with open(os.path.join(self.folder, name)) as file:
+                losses.add(json.load(file)["loss"])
+        self.assertEqual(len(losses), 1)
+        train = ["train", *network, "--optimizer", "sgd", "--lr", "0.1", "--steps", "3"]
+        self.works(*train, "--weights", "t", "--out", "run")
+        self.works("measure", *network, "--weights", "run/last.safetensors")
+        self.refused(*train, "--weights", "t", "--out", "run", "--resume", says="--weights is for the beginning")
+        self.refused("measure", *network, "--weights", "nowhere", says="nowhere")
+        self.refused("measure", "--model", MODEL + ",bias=off", "--data", DATA, "--batch", "4", "--weights", "t", says="which the network has not")
+        self.refused("measure", "--model", "mlp:depth=4,width=8", "--data", DATA, "--batch", "4", "--weights", "t", says="it lacks 'block02.linear.weight' [8, 8]")
+
     def test_a_full_standard_output_is_an_error(self):
         for command in (["info"], ["plan", "--model", MODEL], ["--help"], ["--version"]):
             with open("/dev/full", "w") as full:

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,15 +41,21 @@ struct ExecutorOptions {
   bool fuse = true;      // layers that can be one pass become one; values with probes stay, and all with `retain`
   bool record = true;    // replay the step as one recording where the backend can
   int history = 1;       // probe readings of this many steps are kept on the device (a ring)
+  // Bytes that parameters, moments and arena may take together; what the device has free is a limit anyway.
+  std::size_t memory_limit = std::numeric_limits<std::size_t>::max();
 };
 
 class Executor {
  public:
-  // With an optimizer, step() also updates; it must belong to `parameters`.
+  // With an optimizer, step() also updates; it must belong to `parameters`. OutOfMemory (out_of_memory.h) if the
+  // arena does not fit.
   Executor(Graph graph, ParameterStore& parameters, Optimizer* optimizer = nullptr, ExecutorOptions options = {});
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
+
+  // What the arena of such an executor would take; nothing is allocated.
+  static std::size_t arena_bytes(Graph graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options);
 
   const Graph& graph() const noexcept;  // as it runs: fused, its values numbered as in the graph given
   const Plan& plan() const noexcept;

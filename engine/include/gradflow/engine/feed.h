@@ -1,7 +1,9 @@
-// A data set on the device: batches are gathered and normalized there, from indices alone.
+// Batches for a network, gathered and normalized on the device: from a data set that lies there, or handed over
+// batch by batch.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -12,14 +14,29 @@
 
 namespace gradflow {
 
-// One split of a data set, resident on the backend (as bytes: a quarter of its size as f32).
+enum class FeedPlacement : std::uint8_t {
+  resident,  // the whole split on the device, as bytes: a quarter of its size as f32. A batch needs its indices alone
+  streamed,  // on the host; a batch's bytes are collected and copied when it is loaded, or ahead of that in a
+             // thread of their own, see announce()
+};
+
+// One split of a data set. Both placements give the same bits.
 class Feed {
  public:
   // With an augmentation's pixel mean, the mean image of data.train is taken off in every load. UserError if
-  // the images are too small for its crop.
-  Feed(Backend& backend, const Dataset& data, const DataSplit& split, const Augmentation& augmentation = {});
+  // the images are too small for its crop. A streamed feed reads the pixels and labels of `split` as long as it
+  // lives; the split itself may be moved.
+  Feed(Backend& backend, const Dataset& data, const DataSplit& split, const Augmentation& augmentation = {},
+       FeedPlacement placement = FeedPlacement::resident);
+  ~Feed();
+  Feed(Feed&&) noexcept;
+  Feed& operator=(Feed&&) noexcept;
 
-  std::size_t count() const noexcept { return count_; }
+  // Resident, if that leaves the device `reserve` bytes; streamed otherwise.
+  static FeedPlacement choose(Backend& backend, const DataSplit& split, std::size_t reserve);
+
+  FeedPlacement placement() const noexcept;
+  std::size_t count() const noexcept;
   // Fills x [batch, features] and labels i32 [batch] with the samples at `indices`, each below count().
   // indices.size() is the batch of x.
   void load(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels);
@@ -29,17 +46,12 @@ class Feed {
   // Samples first .. first + batch - 1, in storage order.
   void load_range(std::size_t first, const Tensor& x, const Tensor& labels);
 
- private:
-  void gather(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels, bool moved);
+  // The next load_augmented() will ask for this. A streamed feed collects it meanwhile; nothing else changes.
+  void announce(std::span<const std::int32_t> indices, std::uint64_t seed, std::uint64_t step);
 
-  Backend* backend_;
-  ImageShape shape_;
-  Augmentation augmentation_;
-  std::size_t count_, features_;
-  float mean_, inv_std_;
-  DeviceMemory images_, labels_, indices_, pixel_mean_, device_crops_;
-  std::vector<std::int8_t> crops_;
-  std::vector<std::int32_t> range_;
+ private:
+  struct State;
+  std::unique_ptr<State> s_;
 };
 
 }  // namespace gradflow

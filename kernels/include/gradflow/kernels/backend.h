@@ -27,6 +27,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -74,8 +75,16 @@ class Backend {
   // Memory. allocate: 256-byte aligned, uninitialized; throws UserError naming the bytes asked for and
   // available when there is not enough. allocate(0) returns null; deallocate(null) does nothing.
   virtual void* allocate(std::size_t bytes) = 0;
+  // What allocate() could give now, as far as can be told without asking; the largest number where nothing is known.
+  virtual std::size_t available_bytes() { return std::numeric_limits<std::size_t>::max(); }
   virtual void deallocate(void* pointer) noexcept = 0;
+  // Memory of the host that copies may be queued from: pinned on CUDA. The rules of allocate() and deallocate().
+  virtual void* allocate_host(std::size_t bytes) { return allocate(bytes); }
+  virtual void deallocate_host(void* pointer) noexcept { deallocate(pointer); }
   virtual void copy_in(void* device, const void* host, std::size_t bytes) = 0;   // host reusable on return
+  // The same, queued: `host` may be read until a Marker set afterwards has been waited for. At once on the host, and
+  // on CUDA from memory that is not of allocate_host().
+  virtual void copy_in_later(void* device, const void* host, std::size_t bytes) { copy_in(device, host, bytes); }
   virtual void copy_out(void* host, const void* device, std::size_t bytes) = 0;  // waits for the stream
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;          // device to device, queued
   virtual void zero(void* pointer, std::size_t bytes) = 0;                       // queued
@@ -98,6 +107,8 @@ class Backend {
   // collects what is queued between these two. Both wait for the stream. Nothing happens on the host.
   virtual void profile_start() = 0;
   virtual void profile_stop() = 0;
+
+  virtual std::unique_ptr<Marker> make_marker() { return std::make_unique<Marker>(); }
 
   // Device events on CUDA, the steady clock on the host.
   virtual std::unique_ptr<Timer> make_timer() = 0;

@@ -19,6 +19,14 @@ class Timer {
   virtual double seconds() = 0;  // waits for the last stop(); throws InternalError without a start() before it
 };
 
+// A point of the backend's stream, and a wait for it. Where calls run at once there is nothing to wait for.
+class Marker {
+ public:
+  virtual ~Marker() = default;
+  virtual void set() {}   // queued
+  virtual void wait() {}  // until all queued before the last set() is done; at once without one
+};
+
 // A name for launches in profilers; null where names are not asked for.
 using RangeName = const void*;
 
