@@ -80,7 +80,7 @@ TEST(Ranges, EveryKernelOfAStepIsUnderItsLayersName) {
     kernels[name].insert(kernel);
   }
   EXPECT_TRUE(kernels["block01.relu backward"].contains("relu_backward_f32"));
-  EXPECT_TRUE(kernels["block01.add forward"].contains("residual_forward_f32"));
+  EXPECT_TRUE(kernels["block01.add+relu forward"].contains("residual_relu_forward_f32"));
   EXPECT_TRUE(run.device.all_closed());
 }
 
