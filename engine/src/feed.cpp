@@ -10,44 +10,41 @@
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
-namespace {
-
-// The split's bytes on the device.
-struct Resident {
-  DeviceMemory images, labels, indices, crops;
-  std::vector<std::int8_t> host_crops;
-
-  Resident(Backend& backend, const DataSplit& split)
-      : images(backend, split.images.size()), labels(backend, split.labels.size()) {
-    backend.copy_in(images.data(), split.images.data(), split.images.size());
-    backend.copy_in(labels.data(), split.labels.data(), split.labels.size());
-  }
-
-  static void copy(Backend& backend, const void* from, std::size_t bytes, DeviceMemory& to) {
-    if (to.bytes() < bytes) to = DeviceMemory(backend, bytes);
-    backend.copy_in(to.data(), from, bytes);
-  }
-
-  void load(const BatchGather& gather, const BatchRequest& r, const Tensor& x, const Tensor& y) {
-    gather.check(r.indices.size(), x, y);
-    Backend& backend = gather.backend();
-    copy(backend, r.indices.data(), r.indices.size() * sizeof(std::int32_t), indices);
-    if (r.moved) {
-      host_crops.resize(3 * r.indices.size());
-      draw_crops(gather.augmentation(), r.seed, r.step, host_crops);
-      copy(backend, host_crops.data(), host_crops.size(), crops);
-    }
-    gather.run({.images = images.as<std::uint8_t>(),
-                .labels = labels.as<std::uint8_t>(),
-                .indices = indices.as<std::int32_t>(),
-                .crops = r.moved ? crops.as<std::int8_t>() : nullptr},
-               x, y);
-  }
-};
-
-}  // namespace
 
 struct Feed::State {
+  // The split's bytes on the device.
+  struct Resident {
+    DeviceMemory images, labels, indices, crops;
+    std::vector<std::int8_t> host_crops;
+
+    Resident(Backend& backend, const DataSplit& split)
+        : images(backend, split.images.size()), labels(backend, split.labels.size()) {
+      backend.copy_in(images.data(), split.images.data(), split.images.size());
+      backend.copy_in(labels.data(), split.labels.data(), split.labels.size());
+    }
+
+    static void copy(Backend& backend, const void* from, std::size_t bytes, DeviceMemory& to) {
+      if (to.bytes() < bytes) to = DeviceMemory(backend, bytes);
+      backend.copy_in(to.data(), from, bytes);
+    }
+
+    void load(const BatchGather& gather, const BatchRequest& r, const Tensor& x, const Tensor& y) {
+      gather.check(r.indices.size(), x, y);
+      Backend& backend = gather.backend();
+      copy(backend, r.indices.data(), r.indices.size() * sizeof(std::int32_t), indices);
+      if (r.moved) {
+        host_crops.resize(3 * r.indices.size());
+        draw_crops(gather.augmentation(), r.seed, r.step, host_crops);
+        copy(backend, host_crops.data(), host_crops.size(), crops);
+      }
+      gather.run({.images = images.as<std::uint8_t>(),
+                  .labels = labels.as<std::uint8_t>(),
+                  .indices = indices.as<std::int32_t>(),
+                  .crops = r.moved ? crops.as<std::int8_t>() : nullptr},
+                 x, y);
+    }
+  };
+
   BatchGather gather;
   std::size_t count;
   std::optional<Resident> resident;  // one of the two

@@ -13,11 +13,11 @@
 namespace gradflow {
 namespace {
 
-Dataset small_data() { return load_dataset("synthetic:height=7,width=6,channels=2,n=200,test=30,classes=5"); }
+Dataset feed_data() { return load_dataset("synthetic:height=7,width=6,channels=2,n=200,test=30,classes=5"); }
 
 // x and labels on a device, and their bytes.
-struct Batch {
-  Batch(Backend& device, std::int64_t samples)
+struct FeedBatch {
+  FeedBatch(Backend& device, std::int64_t samples)
       : memory(device, static_cast<std::size_t>(samples) * 85 * 4),
         x{memory.data(), {{samples, 7, 6, 2}, DType::f32}},
         labels{memory.at(static_cast<std::size_t>(samples) * 84 * 4), {{samples}, DType::i32}} {}
@@ -32,7 +32,7 @@ struct Batch {
 
 TEST(Feed, StreamedBatchesHaveTheBitsOfResidentOnes) {
   const std::unique_ptr<Backend> device = open_device("cpu", 2);
-  Dataset data = small_data();
+  Dataset data = feed_data();
   for (const char* text : {"none", "standard:crop=2", "standard:crop=1,flip=off,mean=one"}) {
     const Augmentation augmentation = parse_augmentation(text);
     Feed resident(*device, data, data.train, augmentation);
@@ -42,7 +42,7 @@ TEST(Feed, StreamedBatchesHaveTheBitsOfResidentOnes) {
     EXPECT_EQ(streamed.count(), 200u);
     BatchOrder order(200, 32, 4);
     std::vector<std::int32_t> indices(32), next(32);
-    Batch a(*device, 32), b(*device, 32), few(*device, 7), few2(*device, 7);
+    FeedBatch a(*device, 32), b(*device, 32), few(*device, 7), few2(*device, 7);
     for (std::uint64_t step = 0; step < 20; ++step) {
       order.batch_indices(step, indices);
       resident.load_augmented(indices, a.x, a.labels, 4, step);
@@ -65,11 +65,11 @@ TEST(Feed, StreamedBatchesHaveTheBitsOfResidentOnes) {
 // The split may move to another place; its pixels stay.
 TEST(Feed, OutlivesAMoveOfItsData) {
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
-  Dataset first = small_data();
+  Dataset first = feed_data();
   Feed resident(*device, first, first.train), streamed(*device, first, first.train, {}, FeedPlacement::streamed);
   const Dataset moved = std::move(first);
   Feed elsewhere = std::move(streamed);
-  Batch a(*device, 5), b(*device, 5);
+  FeedBatch a(*device, 5), b(*device, 5);
   resident.load_range(3, a.x, a.labels);
   elsewhere.load_range(3, b.x, b.labels);
   EXPECT_EQ(a.bytes(), b.bytes());
@@ -77,9 +77,9 @@ TEST(Feed, OutlivesAMoveOfItsData) {
 
 TEST(Feed, StreamedLoadsAreChecked) {
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
-  const Dataset data = small_data();
+  const Dataset data = feed_data();
   Feed streamed(*device, data, data.train, {}, FeedPlacement::streamed);
-  Batch a(*device, 5);
+  FeedBatch a(*device, 5);
   const std::vector<std::int32_t> four = {0, 1, 2, 3};
   test::expect_error([&] { streamed.load(four, a.x, a.labels); }, "4 samples of 84 features do not fit");
   test::expect_error([&] { streamed.load_range(197, a.x, a.labels); }, "samples 197 to 202 of 200");
@@ -88,7 +88,7 @@ TEST(Feed, StreamedLoadsAreChecked) {
 // A device with the memory a test gives it.
 TEST(Feed, StreamsWhereTheDataDoNotFit) {
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
-  const Dataset data = small_data();
+  const Dataset data = feed_data();
   EXPECT_EQ(Feed::choose(*device, data.train, 0), FeedPlacement::resident);
   EXPECT_EQ(Feed::choose(*device, data.train, std::size_t{1} << 60), FeedPlacement::streamed);
 }

@@ -14,12 +14,12 @@
 namespace gradflow {
 namespace {
 
-Model build(const std::string& text, std::int64_t classes = 10) {
+Model build_for_scales(const std::string& text, std::int64_t classes = 10) {
   return build_model(parse_model(text),
                      {.batch = 4, .features = 8 * 8 * 3, .classes = classes, .image = {8, 8, 3}});
 }
 
-std::vector<float> initial(const Model& m, const std::string& parameter) {
+std::vector<float> initial_values(const Model& m, const std::string& parameter) {
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
   ParameterStore store(*device, m.graph);
   store.initialize(m.spec.initializer(), 3);
@@ -27,13 +27,13 @@ std::vector<float> initial(const Model& m, const std::string& parameter) {
   return {t.as<float>(), t.as<float>() + t.elements()};
 }
 
-double mean_square(const std::vector<float>& w) {
+double mean_square_of(const std::vector<float>& w) {
   double sum = 0;
   for (const float v : w) sum += static_cast<double>(v) * static_cast<double>(v);
   return sum / static_cast<double>(w.size());
 }
 
-std::vector<std::string> scalars(const Model& m) {
+std::vector<std::string> scalar_names(const Model& m) {
   std::vector<std::string> names;
   for (const ParameterSpec& p : m.graph.parameters())
     if (p.shape == Shape{1}) {
@@ -47,41 +47,41 @@ std::vector<std::string> scalars(const Model& m) {
 TEST(BranchScales, ALearnedScaleIsOneNumberABlock) {
   for (const char* scale : {"skipinit", "rezero"}) {
     const std::string text = "resnet:depth=20,norm=none";
-    const Model with = build(text + ",branch_scale=" + scale), without = build(text);
+    const Model with = build_for_scales(text + ",branch_scale=" + scale), without = build_for_scales(text);
     EXPECT_EQ(with.graph.parameter_count(), without.graph.parameter_count() + 9);
-    const std::vector<std::string> names = scalars(with);
+    const std::vector<std::string> names = scalar_names(with);
     ASSERT_EQ(names.size(), 9u);
     EXPECT_EQ(names.front(), "layer1.0.branch.scale");
     EXPECT_EQ(names.back(), "layer3.2.branch.scale");
-    EXPECT_EQ(initial(with, names.front()), std::vector<float>{0});
-    EXPECT_EQ(initial(with, "layer2.1.conv2.weight"), initial(without, "layer2.1.conv2.weight"));
+    EXPECT_EQ(initial_values(with, names.front()), std::vector<float>{0});
+    EXPECT_EQ(initial_values(with, "layer2.1.conv2.weight"), initial_values(without, "layer2.1.conv2.weight"));
   }
-  EXPECT_EQ(scalars(build("mlp:depth=8,width=6,skip=on,branch=2,branch_scale=rezero,norm=bn")),
+  EXPECT_EQ(scalar_names(build_for_scales("mlp:depth=8,width=6,skip=on,branch=2,branch_scale=rezero,norm=bn")),
             (std::vector<std::string>{"block01.branch.scale", "block02.branch.scale", "block03.branch.scale"}));
-  EXPECT_EQ(scalars(build("resnet50:norm=none,branch_scale=skipinit")).size(), 16u);
-  EXPECT_EQ(build("resnet50:branch_scale=0.5", 1000).graph.parameter_count(), 25557032u);  // a constant is no parameter
+  EXPECT_EQ(scalar_names(build_for_scales("resnet50:norm=none,branch_scale=skipinit")).size(), 16u);
+  EXPECT_EQ(build_for_scales("resnet50:branch_scale=0.5", 1000).graph.parameter_count(), 25557032u);  // a constant is no parameter
 }
 
 // Every scalar of the paper's basic block, bias vectors only at the end, and the initial scales.
 TEST(BranchScales, FixupIsThePapers) {
-  const Model m = build("resnet:depth=20,norm=none,init=fixup");
+  const Model m = build_for_scales("resnet:depth=20,norm=none,init=fixup");
   std::set<std::string> names;
-  for (const std::string& name : scalars(m)) names.insert(name);
+  for (const std::string& name : scalar_names(m)) names.insert(name);
   // A multiplier and four biases a block, one bias behind the stem and one in front of the classifier.
   EXPECT_EQ(names.size(), 9u * 5 + 2);
   for (const char* name : {"bias1.shift", "layer2.0.bias1a.shift", "layer2.0.bias1b.shift", "layer2.0.bias2a.shift",
                            "layer2.0.branch.scale", "layer2.0.branch.shift", "bias2.shift"})
     EXPECT_TRUE(names.contains(name)) << name;
-  EXPECT_EQ(m.graph.parameter_count(), build("resnet:depth=20").graph.parameter_count() - 2 * (16 * 7 + 32 * 6 + 64 * 6) + 47);
-  EXPECT_EQ(initial(m, "layer2.0.branch.scale"), std::vector<float>{1});
-  EXPECT_EQ(mean_square(initial(m, "layer2.0.conv2.weight")), 0);
-  EXPECT_EQ(mean_square(initial(m, "fc.weight")), 0);
+  EXPECT_EQ(m.graph.parameter_count(), build_for_scales("resnet:depth=20").graph.parameter_count() - 2 * (16 * 7 + 32 * 6 + 64 * 6) + 47);
+  EXPECT_EQ(initial_values(m, "layer2.0.branch.scale"), std::vector<float>{1});
+  EXPECT_EQ(mean_square_of(initial_values(m, "layer2.0.conv2.weight")), 0);
+  EXPECT_EQ(mean_square_of(initial_values(m, "fc.weight")), 0);
   // m = 2: L^(-1/2) of He's standard deviation, so a ninth of its variance; 36864 elements scatter by 0.7 %.
-  const std::vector<float> he = initial(build("resnet:depth=20,norm=none"), "layer3.1.conv1.weight"),
-                           fixup = initial(m, "layer3.1.conv1.weight");
-  EXPECT_NEAR(mean_square(fixup) / mean_square(he), 1.0 / 9, 1e-6);
+  const std::vector<float> he = initial_values(build_for_scales("resnet:depth=20,norm=none"), "layer3.1.conv1.weight"),
+                           fixup = initial_values(m, "layer3.1.conv1.weight");
+  EXPECT_NEAR(mean_square_of(fixup) / mean_square_of(he), 1.0 / 9, 1e-6);
   // m = 3: L^(-1/4), 16 blocks: half of He's.
-  const Model bottleneck = build("resnet50:norm=none,init=fixup");
+  const Model bottleneck = build_for_scales("resnet50:norm=none,init=fixup");
   EXPECT_EQ(bottleneck.graph.parameter(bottleneck.graph.find_parameter("layer2.1.conv2.weight")).factor, 0.5);
   EXPECT_EQ(bottleneck.graph.parameter(bottleneck.graph.find_parameter("layer2.1.conv3.weight")).factor, 0);
   EXPECT_EQ(bottleneck.graph.parameter(bottleneck.graph.find_parameter("layer2.0.downsample.0.weight")).factor, 1);
@@ -91,7 +91,7 @@ TEST(BranchScales, FixupIsThePapers) {
 TEST(BranchScales, BlocksStartAsTheIdentity) {
   for (const char* text : {"mlp:depth=22,width=8,act=tanh,skip=on,branch_scale=skipinit",
                            "mlp:depth=22,width=8,skip=on,branch=2,norm=bn,branch_scale=rezero"}) {
-    const Model m = build(text);
+    const Model m = build_for_scales(text);
     const std::unique_ptr<Backend> device = open_device("cpu", 1);
     ParameterStore store(*device, m.graph);
     store.initialize(m.spec.initializer(), 3);
@@ -105,7 +105,7 @@ TEST(BranchScales, BlocksStartAsTheIdentity) {
     };
     const std::vector<float> last = gradient(m.layers[m.layers.size() - 2].z);
     EXPECT_EQ(gradient(m.layers.front().z), last);
-    EXPECT_GT(mean_square(last), 0);
+    EXPECT_GT(mean_square_of(last), 0);
     const ParameterId scale = m.graph.find_parameter("block01.branch.scale");
     EXPECT_NE(executor.parameter_gradient(scale).as<float>()[0], 0.0f);  // and it will not stay so
   }

@@ -10,13 +10,13 @@
 namespace gradflow {
 namespace {
 
-Model build(std::int64_t batch) {
+Model build_for_memory(std::int64_t batch) {
   return build_model(parse_model("resnet:depth=8,norm=none"), {.batch = batch, .features = 16 * 16 * 3, .classes = 10, .image = {16, 16, 3}});
 }
 
-struct Network {
-  explicit Network(std::int64_t batch)
-      : device(open_device("cpu", 1)), model(build(batch)), parameters(*device, model.graph), optimizer(parameters, {.momentum = 0.9}) {
+struct PlannedNetwork {
+  explicit PlannedNetwork(std::int64_t batch)
+      : device(open_device("cpu", 1)), model(build_for_memory(batch)), parameters(*device, model.graph), optimizer(parameters, {.momentum = 0.9}) {
     const Plan plan = Executor(model.graph, parameters, &optimizer).plan();
     arena = plan.arena_bytes;
     persistent = plan.parameter_bytes + plan.state_bytes;
@@ -31,7 +31,7 @@ struct Network {
 };
 
 TEST(OutOfMemory, NamesTheFirstTensorWithoutRoom) {
-  Network n(12);
+  PlannedNetwork n(12);
   const auto with_limit = [&](std::size_t limit) {
     Executor executor(n.model.graph, n.parameters, &n.optimizer, {.memory_limit = limit});
     return executor.plan().arena_bytes;
@@ -58,9 +58,9 @@ TEST(OutOfMemory, NamesTheFirstTensorWithoutRoom) {
 }
 
 TEST(OutOfMemory, TheAdviceIsTheLargestBatchThatFits) {
-  Network n(40);
+  PlannedNetwork n(40);
   const auto arena_at = [&](std::int64_t batch) {
-    return Executor::arena_bytes(build(batch).graph, *n.device, true, {});
+    return Executor::arena_bytes(build_for_memory(batch).graph, *n.device, true, {});
   };
   const std::size_t room = n.arena / 3;
   std::int64_t fits = 40;

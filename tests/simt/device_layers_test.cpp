@@ -15,13 +15,13 @@
 namespace gradflow {
 namespace {
 
-class Device final : public kernels::cuda::SimtBackend {
+class EmulatedGpu final : public kernels::cuda::SimtBackend {
  public:
   bool is_host() const noexcept override { return false; }
 };
 
 // Two steps; the loss and every parameter behind them.
-std::vector<float> train(Backend& device, const std::string& text, bool fuse, std::size_t& launches) {
+std::vector<float> train_on(Backend& device, const std::string& text, bool fuse, std::size_t& launches) {
   const Model m = build_model(parse_model(text), {.batch = 6, .features = 5, .classes = 3});
   ParameterStore store(device, m.graph);
   store.initialize(m.spec.initializer(), 4);
@@ -45,9 +45,9 @@ TEST(DeviceLayers, FusedWeightLayersAreThoseOfTheHost) {
   for (const char* text : {"mlp:depth=4,width=9,act=tanh", "mlp:depth=6,width=9,skip=on,branch=2,branch_scale=rezero"}) {
     std::size_t fused_launches = 0, launches = 0;
     const std::unique_ptr<Backend> host = open_device("cpu", 1);
-    const std::vector<float> want = train(*host, text, false, launches);
-    Device device;
-    const std::vector<float> got = train(device, text, true, fused_launches);
+    const std::vector<float> want = train_on(*host, text, false, launches);
+    EmulatedGpu device;
+    const std::vector<float> got = train_on(device, text, true, fused_launches);
     EXPECT_LT(fused_launches, launches);
     ASSERT_EQ(got.size(), want.size());
     for (std::size_t i = 0; i < got.size(); ++i)
