@@ -67,7 +67,7 @@ void CaseList::residual() {
 
 void CaseList::scalars() {
   const DType t = t_;
-  const std::vector<Operand> numbers_of_one(4, numbers(parameter_type(t), 1));
+  const std::vector<Operand> numbers_of_one(4, numbers(arithmetic_type(t), 1));
   KernelCase& forward = add("scalar_forward", "", "scalar", "scalar_forward", "forward");
   forward.work = arrays(2, 1, 1, numbers_of_one);
   forward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
