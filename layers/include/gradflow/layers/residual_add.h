@@ -12,7 +12,7 @@ namespace gradflow {
 // removes a path, forward and backward separately, without planning or recording anew.
 // scale is a constant of the network (Stable ResNet 1/sqrt(L), ordinary 1).
 //
-// Fuses with an activation that saves its output: same bits on the host, one pass each way instead of two.
+// Fuses with ReLU: same bits on the host, one pass each way instead of two.
 class ResidualAdd final : public Layer {
  public:
   explicit ResidualAdd(double scale = 1);
