@@ -36,7 +36,7 @@ programs=(gradflow tests/test_kernels tests/test_engine)
 if [[ -z $build ]]; then
   build=$root/build-gpu
   cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADFLOW_BUILD_TESTS=ON \
-    -DGRADFLOW_CUDA=ON -DGRADFLOW_CPU_ARCH=x86-64-v3 >/dev/null
+    -DGRADFLOW_CUDA=ON -DGRADFLOW_CPU_ARCH=x86-64-v3 -DGRADFLOW_UNITY=ON >/dev/null
   cmake --build "$build" -j "$jobs" --target gradflow_program test_kernels test_engine
 fi
 for file in "${programs[@]}" libgradflow_cuda.so; do
