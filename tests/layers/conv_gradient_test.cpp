@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <limits>
+#include <ostream>
 #include <string_view>
 
 #include "gradflow/engine/device.h"
@@ -70,6 +71,8 @@ struct Expected {
   double growth, dz_ratio;  // of the simulation
   double dw_ratio = 0;      // 0: not compared
 };
+// The name of a case in test reports.
+void PrintTo(const Expected& e, std::ostream* out) { *out << e.text; }
 
 class GradientsAtTheStart : public testing::TestWithParam<Expected> {};
 
