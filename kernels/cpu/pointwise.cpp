@@ -45,8 +45,15 @@ void collect(const Context& context, std::size_t n, std::size_t sink, Stats* to)
 // The loops that measure as they go: what the loops above compute, bit for bit, for n <= kBlock numbers, a
 // multiple of kRow. `kept` holds the input, which the output may replace. Where ReLU puts zeros, zeros are
 // counted on the way.
+//
+// Only ops of a few instructions gain by it, because they wait for memory. Where an op computes an exp, its
+// constants and the sums do not fit into the registers together, and measuring the tile afterwards is faster.
 template <class Op>
 constexpr bool kMakesZeros = Op::id == PointwiseId::relu;
+template <class Op>
+constexpr bool kCheapForward = Op::flops <= 2;
+template <class Op>
+constexpr bool kCheapBackward = Op::saves == Saves::y;  // a few multiplications; softplus has one exp
 
 template <class Op>
 void forward_block(const float* x, float* y, std::size_t n, StatsLanes<float>& x_lanes,
@@ -59,7 +66,9 @@ void forward_block(const float* x, float* y, std::size_t n, StatsLanes<float>& x
     for (int j = 0; j < kAccumulators; ++j) {
       const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
       const Floats in = load(x + at);
-      const Floats out = map(in, [](float v) { return Op::template forward<Math<float>>(v); });
+      const Floats out = map(in, [](float v) __attribute__((always_inline)) {
+        return Op::template forward<Math<float>>(v);
+      });
       store(kept + at, in);
       store(y + at, out);
       x_block.add(in, j);
@@ -80,8 +89,9 @@ void backward_block(const float* saved, const float* dy, float* dx, std::size_t 
     for (int j = 0; j < kAccumulators; ++j) {
       const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
       const Floats in = load(dy + at);
-      Floats out = map(load(saved + at), in,
-                       [](float s, float g) { return Op::template backward<Math<float>>(s, g); });
+      Floats out = map(load(saved + at), in, [](float s, float g) __attribute__((always_inline)) {
+        return Op::template backward<Math<float>>(s, g);
+      });
       if constexpr (accumulate) out = load(dx + at) + out;
       store(kept + at, in);
       store(dx + at, out);
@@ -97,12 +107,12 @@ void forward(const Context& context, const PointwiseForward& a) {
   using T = Arithmetic<S>;
   const S* x = in<S>(a.x);
   S* y = out<S>(a.y);
-  const bool cheap = Op::flops <= 2 && !a.x_stats && !a.y_stats;
+  const bool cheap = kCheapForward<Op> && !a.x_stats && !a.y_stats;
   for_each_chunk(context, a.n, cheap ? kSerialCheap : kSerialExpensive,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> x_lanes, y_lanes;
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-                     if constexpr (std::is_same_v<S, float>)
+                     if constexpr (std::is_same_v<S, float> && kCheapForward<Op>)
                        if (a.x_stats && a.y_stats) {
                          const std::size_t n = (to - from) / kRow * kRow;
                          forward_block<Op>(x + from, y + from, n, x_lanes, y_lanes);
@@ -143,7 +153,7 @@ void backward(const Context& context, const PointwiseBackward& a) {
       [&](std::size_t chunk, std::size_t begin, std::size_t end) {
         StatsLanes<T> dy_lanes, dx_lanes;
         for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-          if constexpr (std::is_same_v<S, float>)
+          if constexpr (std::is_same_v<S, float> && kCheapBackward<Op>)
             if (a.dy_stats && dx_stats) {
               const std::size_t n = (to - from) / kRow * kRow;
               if (a.mode == GradMode::accumulate)

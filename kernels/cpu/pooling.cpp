@@ -1,8 +1,6 @@
 // Pooling and the parameter-free shortcut. Tasks are rows of outputs forward and rows of inputs backward, so
 // no two tasks write the same element; inner loops run over channels. Sums are formed in arithmetic's type
 // and stored once.
-#include <cmath>
-
 #include "functions.h"
 #include "storage.h"
 
@@ -64,19 +62,29 @@ void max_forward(const Context& context, const MaxPoolForward& a) {
         const Taps rows = taps(p, w.stride_h, w.pad_h, w.kernel_h, w.height);
         for (std::int64_t q = 0; q < out_w; ++q) {
           const Taps columns = taps(q, w.stride_w, w.pad_w, w.kernel_w, w.width);
-          S* y = static_cast<S*>(a.y) + at + q * c;
-          std::int32_t* winners = a.winners ? a.winners + at + q * c : nullptr;
-          for (std::int64_t i = rows.begin; i < rows.end; ++i)
-            for (std::int64_t j = columns.begin; j < columns.end; ++j) {
-              const S* from = x + (i * w.width + j) * c;
-              const bool first = i == rows.begin && j == columns.begin;
-              const auto here = static_cast<std::int32_t>(i * w.width + j);
-              for (std::int64_t k = 0; k < c; ++k) {
-                const bool wins = first || widen(from[k]) > widen(y[k]) || std::isnan(widen(from[k]));
-                if (winners) winners[k] = wins ? here : winners[k];
-                y[k] = wins ? from[k] : y[k];
-              }
+          for (std::int64_t block = 0; block < c; block += kBlock) {
+            const std::int64_t width = std::min(kBlock, c - block), to = at + q * c + block;
+            Arithmetic<S> best[kBlock];
+            std::int32_t winners[kBlock];
+            const std::int64_t top_left = rows.begin * w.width + columns.begin;
+            for (std::int64_t k = 0; k < width; ++k) {
+              best[k] = widen(x[top_left * c + block + k]);
+              winners[k] = static_cast<std::int32_t>(top_left);
             }
+            for (std::int64_t i = rows.begin; i < rows.end; ++i)
+              for (std::int64_t j = columns.begin; j < columns.end; ++j) {
+                const S* from = x + (i * w.width + j) * c + block;
+                const auto here = static_cast<std::int32_t>(i * w.width + j);
+                for (std::int64_t k = 0; k < width; ++k) {
+                  const Arithmetic<S> v = widen(from[k]);
+                  const bool wins = (v > best[k]) | (v != v);
+                  winners[k] = wins ? here : winners[k];
+                  best[k] = wins ? v : best[k];
+                }
+              }
+            for (std::int64_t k = 0; k < width; ++k) static_cast<S*>(a.y)[to + k] = narrow<S>(best[k]);
+            if (a.winners) std::copy_n(winners, width, a.winners + to);
+          }
         }
       });
 }

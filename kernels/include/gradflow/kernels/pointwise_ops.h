@@ -124,7 +124,7 @@ struct Gelu {
   static constexpr double flops = 35;
   template <class M, class T> static GRADFLOW_HD T forward(T x) { return x * M::normal_cdf(x); }
   template <class M, class T> static GRADFLOW_HD T backward(T x, T dy) {
-    const T density = T(0.39894228040143267794) * M::exp(T(-0.5) * x * x);
+    const T density = T(0.39894228040143267794) * M::exp(T(-0.5) * (x * x));
     return dy * (M::normal_cdf(x) + x * density);
   }
   template <class T> static GRADFLOW_HD bool saturated(T) { return false; }
