@@ -155,11 +155,11 @@ std::optional<Finding> plain_batch_norm(const StudyResult& study) {
     finding.measured += undone && end_ratio < 0.1 ? ": the growth has turned into a loss." : ".";
   }
   finding.why =
-      "Batch norm rescales to spread 1 what the activation has left, so each layer multiplies the squared "
+      "The activation narrows the spread, batch norm brings it back to 1, so each layer multiplies the squared "
       "gradient by E[φ′²]/Var φ ≥ 1: π/(π−1) = 1.467 for ReLU, that is 1.211 in norm, whatever the variance "
       "of the weights (Yang et al. 2019). Gradients of normalized layers scale as 1/|W|: one large step "
       "makes early weights longer and their gradients smaller. A level norm later is therefore no proof that "
-      "the early layers still learn; look at the update ratio.";
+      "the early layers still learn: compare how far a step moves them with what weight decay alone would do.";
   return finding;
 }
 

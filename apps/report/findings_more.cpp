@@ -207,10 +207,11 @@ std::optional<Finding> predictions(const StudyResult& study) {
                               nets.size(), percent(kAgreement, 0));
   finding.measured = fmt::format(
       "Largest difference: {} network, {}: ×{} a layer measured, {} predicted; over the whole depth {} "
-      "against {}.",
+      "against {}. ({} a layer would add up to a factor of {} over {} layers.)",
       worst->residual ? "residual" : "plain", factors_title(*worst),
       pretty(worst->at_init.factor_per_layer, 4), pretty(worst->at_init.predicted_factor, 4),
-      pretty(worst->at_init.end_to_end), pretty(worst->at_init.predicted_end_to_end));
+      pretty(worst->at_init.end_to_end), pretty(worst->at_init.predicted_end_to_end), percent(kAgreement, 0),
+      pretty(std::pow(1 + kAgreement, worst->depth - 1), 2), worst->depth);
   const double spread = std::exp(std::sqrt(5.0 * worst->depth / std::max(1, worst->width)) / 2);
   finding.why = fmt::format(
       "The prediction is for infinitely wide layers with weights just drawn. At width {} and depth {} one "
@@ -258,7 +259,7 @@ std::optional<Finding> precision(const StudyResult& study) {
   finding.why =
       "Rounding to nearest gives exactly zero below half of the smallest subnormal: 2⁻²⁵ in fp16, 2⁻¹³⁴ in "
       "bf16, 2⁻¹⁵⁰ in fp32. Loss scaling moves all exponents by one constant; it cannot help where layers "
-      "differ by more than the format spans. Updates are lost much earlier: when they are smaller than 2⁻¹¹ "
+      "differ by more than the format spans. Updates are lost much earlier: when they are smaller than about 2⁻¹¹ "
       "(fp16), 2⁻⁸ (bf16) or 2⁻²⁴ (fp32) of the weight.";
   return finding;
 }

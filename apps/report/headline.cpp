@@ -22,7 +22,7 @@ long count(const Networks& networks, VerdictKind kind) {
 
 std::string amount(long number) { return number == 0 ? "none" : fmt::format("{}", number); }
 
-// "it vanishes in 3 of 12 networks, explodes in 1 and stays within bounds in 8"
+// "it vanishes in 3 of 12 networks and explodes in 1"; other fates only where there are any
 std::string fates(const Networks& networks, const std::string& subject, const char* noun) {
   const long total = static_cast<long>(networks.size());
   struct Fate {

@@ -46,21 +46,34 @@ std::string prose(std::string_view text) {
 }
 
 // What the page shows beside the study and would otherwise have to judge itself: the verdict on the gradient
-// of every moment, the accuracy that counts as learning, and the steps to draw of the pair.
+// of every moment and the factor per layer that was fitted to it, the accuracy that counts as learning, and
+// the steps to draw of the pair.
 nlohmann::ordered_json derived(const StudyResult& study) {
-  nlohmann::ordered_json kinds = nlohmann::ordered_json::object();
+  nlohmann::ordered_json kinds = nlohmann::ordered_json::object(), factors = kinds;
   for (const NetworkResult& network : study.networks) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    nlohmann::ordered_json list = nlohmann::ordered_json::array(), fits = list;
     NetworkResult single;
     single.depth = network.depth;
     for (const Moment& moment : network.moments) {
       single.moments.assign(1, moment);
-      list.push_back(verdict_name(judge_at_init(single, study.thresholds).kind));
+      const Verdict verdict = judge_at_init(single, study.thresholds);
+      list.push_back(verdict_name(verdict.kind));
+      fits.push_back(round_digits(verdict.factor_per_layer));  // NaN becomes null
     }
     kinds[network.id] = std::move(list);
+    factors[network.id] = std::move(fits);
   }
   const std::vector<int> pair = study.pair ? pair_steps(*study.pair) : std::vector<int>{};
-  return {{"pair_steps", pair}, {"kinds", std::move(kinds)}, {"learning_bar", learning_bar(study)}, {"chance", chance(study)}};
+  return {{"pair_steps", pair},
+          {"kinds", std::move(kinds)},
+          {"factors", std::move(factors)},
+          {"learning_bar", learning_bar(study)},
+          {"chance", chance(study)}};
+}
+
+// Paths may hold bytes that are no UTF-8; those become U+FFFD, as in report.json.
+std::string one_line(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string mark(VerdictKind kind) {
@@ -242,8 +255,8 @@ std::string report_html(const StudyResult& study) {
                                           "layers.csv beside this file. Charts: Chart.js (MIT license).",
                                           study.gradflow_version, study.git_revision))},
        {"style", std::string(asset("report.css"))},
-       {"study", json_for_script(to_json(study).dump())},
-       {"derived", json_for_script(derived(study).dump())},
+       {"study", json_for_script(one_line(to_json(study)))},
+       {"derived", json_for_script(one_line(derived(study)))},
        {"chart_js", script_text("chart.js")},
        {"script", script}});
 }

@@ -58,7 +58,7 @@ std::string table(const PairResult& pair) {
       "step</th><th scope=\"col\">growth of "
       "|∂L/∂z| a layer</th><th scope=\"col\">|∂L/∂W| first / last convolution</th><th scope=\"col\">|W| of "
       "the first</th><th scope=\"col\">early "
-      "lr/|W|², step 0 = 1</th><th scope=\"col\">turned by the gradient, early / late</th><th "
+      "lr/|W|², step 0 = 1</th><th scope=\"col\">angle turned by the gradient, radians, early / late</th><th "
       "scope=\"col\">update ratio, early / late</th><th scope=\"col\">loss of the "
       "batch</th></tr></thead><tbody>\n";
   for (const NetworkResult& n : pair.networks) {
@@ -68,7 +68,7 @@ std::string table(const PairResult& pair) {
       const PairFigures s = simulated_figures(n, m.step).value_or(PairFigures{});
       fmt::format_to(std::back_inserter(html),
                      "<tr><th scope=\"row\">{}, {}</th>{}{}{}{}<td>{} / {}</td><td>{} / {}</td>{}</tr>\n",
-                     html_escape(n.id), m.step, growth_cell(f->growth, s.growth),
+                     html_escape(pair_name(n)), m.step, growth_cell(f->growth, s.growth),
                      cell(f->weight_gradient_ratio, s.weight_gradient_ratio, 3),
                      cell(f->first_weight_norm, s.first_weight_norm, 3), cell(f->early_rate, kMissing, 2),
                      pretty(f->early_turn, 2), pretty(f->late_turn, 2), pretty(f->early_update, 2),
@@ -89,6 +89,8 @@ std::string paint(const std::string& text, const char* code, const TerminalStyle
 }
 
 }  // namespace
+
+std::string pair_name(const NetworkResult& network) { return network.title.substr(0, network.title.find(',')); }
 
 std::vector<int> pair_steps(const PairResult& pair) {
   std::vector<int> steps;
@@ -127,9 +129,10 @@ std::string pair_section(const StudyResult& study) {
       "f64) of the same two networks on "
       "synthetic images of 32×32×3, batch norm without trained scale, one seed. Early and late: the first "
       "and the last quarter of "
-      "the convolutions, geometric means. Turned: lr·|∂L/∂W|/|W| in radians. Weight decay alone gives an "
-      "update ratio of lr·decay/(1 − momentum), 10⁻⁴ "
-      "with the paper’s numbers, and turns nothing. Here z is the output of a convolution, before its batch "
+      "the convolutions, geometric means. Growth: (|∂L/∂z| of convolution 2 over that of the last)^(1/53). Angle "
+      "turned: arctan(lr·|∂L/∂W|/|W|), the gradient being orthogonal to W; π/2 is the most. Weight decay alone "
+      "gives an update ratio of lr·decay/(1 − momentum), 10⁻⁴ with the paper’s numbers, and turns nothing; the "
+      "update ratio holds momentum as well. Here z is the output of a convolution, before its batch "
       "norm, in both networks; the head does not "
       "count.</p>\n";
   return html + table(pair) + "</section>\n";

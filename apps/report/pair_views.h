@@ -10,6 +10,9 @@
 
 namespace gradflow::app {
 
+// "ResNet-56": the network's title without its norm, which both share.
+std::string pair_name(const NetworkResult& network);
+
 // The steps whose curves are drawn: at most six, the first ones and the last.
 std::vector<int> pair_steps(const PairResult& pair);
 

@@ -21,7 +21,7 @@ constexpr std::array<Quantity, 3> kQuantities = {{
     {"gradient |∂L/∂z|", [](const LayerRow& row, const LayerRow&) { return row.gradient_norm; }},
     {"effective rate lr/|W|², step 0 = 1",
      [](const LayerRow& row, const LayerRow& start) { return row.effective_rate / start.effective_rate; }},
-    {"turned by this step’s gradient, radians",
+    {"angle this step’s gradient turns W by, radians",
      [](const LayerRow& row, const LayerRow&) { return turn(row); }},
 }};
 
@@ -117,7 +117,7 @@ std::optional<Figure> pair_figure(const StudyResult& study) {
     for (std::size_t column = 0; column < pair.networks.size(); ++column) {
       const double left = 20 + kWidth * static_cast<double>(column),
                    top = kTop + kHeight * static_cast<double>(row);
-      svg.text({left + 44, top - 8}, fmt::format("{}: {}", pair.networks[column].id, kQuantities[row].title),
+      svg.text({left + 44, top - 8}, fmt::format("{}: {}", pair_name(pair.networks[column]), kQuantities[row].title),
                "head");
       draw_panel(svg, pair.networks[column], steps, kQuantities[row], range,
                  {left + 44, top, left + kWidth - 12, top + kHeight - 70});

@@ -17,7 +17,7 @@
 namespace gradflow::app {
 namespace {
 
-constexpr int kCurve = 14;  // columns of the small curves
+constexpr int kCurve = 13;  // columns of the small curves
 
 // ANSI colors; marks and words say the same without them.
 std::string paint(const std::string& text, VerdictKind kind, const TerminalStyle& style) {
@@ -110,7 +110,7 @@ std::string row(const StudyResult& study, const NetworkResult& network, const Te
   line += right(pretty(start.factor_per_layer, 3, charset), 8) +
           right(pretty(start.predicted_factor, 3, charset), 10);
   line += right(pretty(start.end_to_end, 2, charset), 10) +
-          right(percent(shown_accuracy(network), 1, charset), 8);
+          right(percent(shown_accuracy(network), 1, charset), 9);
   return line + "  " + verdict(start, 12) + verdict(network.trained, 0) + '\n';
 }
 
@@ -118,7 +118,7 @@ std::string table(const StudyResult& study, const TerminalStyle& style) {
   const std::string curve_title = fit("layer 1 … L", style.charset);
   std::string text =
       bold(left("  network", 20) + left(curve_title, kCurve) + right("a layer", 8) + right("predicted", 10) +
-               right("arrives", 10) + right("accuracy", 9) + " " + left("at step 0", 12) + "trained",
+               right("arrives", 10) + right("accuracy", 9) + "  " + left("at step 0", 12) + "trained",
            style) +
       '\n';
   text += std::string(static_cast<std::size_t>(style.columns), '-') + '\n';

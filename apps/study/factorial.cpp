@@ -23,6 +23,21 @@ NetworkChoice choice(const StudyOptions& o, bool residual, std::string_view act,
 
 }  // namespace
 
+NetworkResult unmeasured(const NetworkChoice& choice) {
+  NetworkResult r;
+  r.id = choice.id;
+  r.title = choice.title;
+  r.model_spec = choice.model_spec;
+  r.residual = choice.residual;
+  r.activation = choice.activation;
+  r.init = choice.init;
+  r.norm = choice.norm;
+  r.depth = choice.depth;
+  r.width = choice.width;
+  r.yardstick = choice.yardstick;
+  return r;
+}
+
 std::vector<NetworkChoice> factorial(const StudyOptions& o) {
   std::vector<NetworkChoice> all;
   NetworkChoice shallow = choice(o, false, "relu", "he", "none");

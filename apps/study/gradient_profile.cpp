@@ -111,6 +111,7 @@ GradientProfile read_profile(const Moment& moment) {
   p.predicted_end_to_end = rows.front()->predicted_norm / rows.back()->predicted_norm;
   const auto fit = fit_rows(inner, &LayerRow::gradient_norm);
   p.factor = factor_down(fit, &LayerRow::gradient_norm);
+  if (!fit.empty()) p.fit_bottom = fit.front()->layer, p.fit_top = fit.back()->layer;
   // Over the same layers, so that both curves are compared where both are exact.
   p.predicted_factor = factor_down(fit_rows(fit, &LayerRow::predicted_norm), &LayerRow::predicted_norm);
   compare_inner(inner, p);

@@ -17,6 +17,7 @@ struct GradientProfile {
   double end_to_end = kMissing;  // |dL/dz^bottom| / |dL/dz^top|
   double factor = kMissing;  // least-squares slope of log10 |dL/dz^l| over the inner layers, as a factor a
                              // layer towards the input; layers that are mostly denormal are left out
+  int fit_top = 0, fit_bottom = 0;  // the highest and the lowest layer of that fit; 0 without one
 
   int inner_top = 0;  // what weakest and strongest are relative to
   double weakest = kMissing, strongest = kMissing;

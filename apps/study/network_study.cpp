@@ -22,18 +22,8 @@ class NetworkStudy {
       : options_(options), choice_(choice), data_(data), tick_(tick), spec_(parse_model(choice.model_spec)),
         model_(build_model(spec_, shape_of(data.data, options.batch))), store_(backend, model_.graph),
         order_(data.data.train.count(), static_cast<std::size_t>(options.batch), options.seed),
-        indices_(static_cast<std::size_t>(options.batch)) {
-    result_.id = choice.id;
-    result_.title = choice.title;
-    result_.model_spec = choice.model_spec;
-    result_.residual = choice.residual;
-    result_.activation = choice.activation;
-    result_.init = choice.init;
-    result_.norm = choice.norm;
-    result_.depth = choice.depth;
-    result_.width = choice.width;
+        indices_(static_cast<std::size_t>(options.batch)), result_(unmeasured(choice)) {
     result_.parameters = static_cast<std::int64_t>(model_.graph.parameter_count());
-    result_.yardstick = choice.yardstick;
   }
 
   NetworkResult run() {

@@ -50,6 +50,8 @@ StudyOptions recipe_of_the_paper(StudyOptions study, bool quick, bool long_run) 
 
 }  // namespace
 
+std::vector<NetworkChoice> pair_choices() { return {choice(false), choice(true)}; }
+
 PairResult run_pair(const StudyOptions& study, PairSize size, kernels::Backend& backend, const Dataset& data,
                     const StudyProgress& progress) {
   const auto start = std::chrono::steady_clock::now();
@@ -79,7 +81,7 @@ PairResult run_pair(const StudyOptions& study, PairSize size, kernels::Backend& 
   result.batch = o.batch;
   result.steps = o.steps;
   result.held_out = static_cast<int>(std::min(o.final_held_out, images.test.count()));
-  result.networks = run_networks(o, {choice(false), choice(true)}, backend, images, progress);
+  result.networks = run_networks(o, pair_choices(), backend, images, progress);
   for (NetworkResult& n : result.networks) n.at_init = judge_at_init(n, Thresholds{});
   if (result.networks.empty()) result.why_not = "interrupted before it began";
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -8,6 +8,9 @@
 
 namespace gradflow::app {
 
+// plain-56, then ResNet-56.
+std::vector<NetworkChoice> pair_choices();
+
 // Seed and data are those of the study. `size` must not be `off`. Between steps it looks at interrupted();
 // images too small for the network are a reason not to run (PairResult::why_not), no error.
 PairResult run_pair(const StudyOptions& study, PairSize size, kernels::Backend& backend, const Dataset& data,

@@ -87,14 +87,12 @@ PairClaim explodes(const Both& both, const Thresholds& t, const PairRules& r) {
                               pretty(plain_then->growth, 4), pretty(residual_then->growth, 4));
   c.rule = fmt::format(
       "growth a layer within {} of the simulation’s in both, and the first convolution’s gradient more than "
-      "{} times "
-      "the last one’s without skips, less with them",
-      r.growth_band, pretty(t.explode_above));
+      "{:g} times the last one’s without skips, less with them",
+      r.growth_band, t.explode_above);
   if (!plain || !residual || !plain_then || !residual_then) return c;
   c.measured = fmt::format(
-      "From the last convolution down it grows ×{} a layer without skips and ×{} with them: by a factor of "
-      "{} and of {} "
-      "to the first convolution.",
+      "From the last convolution down to the second it grows ×{} a layer without skips and ×{} with them; "
+      "what the first gets is {} and {} times what the last gets.",
       pretty(plain->growth, 4), pretty(residual->growth, 4), pretty(plain->gradient_ratio),
       pretty(residual->gradient_ratio));
   c.answer = answer(std::abs(plain->growth - plain_then->growth) <= r.growth_band &&
@@ -187,11 +185,10 @@ PairClaim frozen(const Both& both, const Thresholds& t, const PairRules& r) {
       "turns nothing.";
   c.rule = fmt::format(
       "at the last step measured: without skips the angle by which the step’s gradient alone turns a weight, "
-      "lr·|∂L/∂W|/|W|, is "
-      "in the first quarter of the convolutions below {} of that in the last one, while the first "
-      "convolution’s |∂L/∂z| is between {} and "
-      "{} times the last one’s; with skips the angle is not",
-      r.frozen, pretty(t.vanish_below), pretty(t.explode_above));
+      "arctan(lr·|∂L/∂W|/|W|), is in the first quarter of the convolutions below {} of that in the last quarter "
+      "(geometric means), while the first convolution’s |∂L/∂z| is between {:g} and {:g} times the last one’s; "
+      "with skips the angle is not",
+      r.frozen, t.vanish_below, t.explode_above);
   const std::optional<int> step = both.last_common_step(INT32_MAX);
   if (!step || *step == 0) return c;
   const auto plain = pair_figures(*both.plain, *step), residual = pair_figures(*both.residual, *step);
@@ -229,7 +226,9 @@ PairClaim learns(const Both& both, const PairResult& pair) {
 
 }  // namespace
 
-double turn(const LayerRow& row) { return row.effective_rate * row.weight_norm * row.weight_gradient_norm; }
+double turn(const LayerRow& row) {
+  return std::atan(row.effective_rate * row.weight_norm * row.weight_gradient_norm);
+}
 
 std::optional<PairFigures> pair_figures(const NetworkResult& network, int step) {
   const Moment* const moment = moment_at(network, step);

@@ -29,8 +29,8 @@ struct PairFigures {
   double early_update = kMissing, late_update = kMissing;
 };
 
-// lr |dL/dW| / |W|: the angle, where small, by which this step's gradient alone turns the weight, because the
-// gradient of a weight whose length a batch norm cancels is orthogonal to it. The update ratio holds momentum
+// arctan(lr |dL/dW| / |W|), in radians: the angle by which this step's gradient alone turns the weight, because
+// the gradient of a weight whose length a batch norm cancels is orthogonal to it. The update ratio holds momentum
 // (which goes on along an early huge step) and weight decay (which shrinks, and turns nothing) as well.
 double turn(const LayerRow& row);
 

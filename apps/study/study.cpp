@@ -58,6 +58,9 @@ StudyResult run_study(const StudyOptions& options, PairSize pair, const StudyPro
                            [&](double done, std::string_view what) { progress(first_part + (1 - first_part) * done, what); });
   result.interrupted = interrupted();
 
+  const double decay_step = options.optimizer == kernels::OptimizerKind::sgd
+                                ? options.learning_rate * options.weight_decay / (1 - options.momentum)
+                                : kMissing;
   const NetworkResult* yardstick = nullptr;
   for (NetworkResult& n : result.networks)
     if (n.yardstick) yardstick = &n;
@@ -65,7 +68,7 @@ StudyResult run_study(const StudyOptions& options, PairSize pair, const StudyPro
     n.at_init = judge_at_init(n, result.thresholds);
     const bool finished = n.diverged_at || (!n.curve.empty() && n.curve.back().step == options.steps);
     if (finished) {
-      n.trained = judge_trained(n, n.yardstick ? nullptr : yardstick, result.thresholds, result.classes);
+      n.trained = judge_trained(n, n.yardstick ? nullptr : yardstick, result.thresholds, result.classes, decay_step);
     } else {
       n.trained.headline = "not measured";
       n.trained.evidence = "training was interrupted before its end";

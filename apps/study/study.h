@@ -41,6 +41,9 @@ struct NetworkChoice {
   bool scale_free = false;   // a batch norm follows every weight layer but the head at once
 };
 
+// The result's part that is known before anything was measured.
+NetworkResult unmeasured(const NetworkChoice& choice);
+
 // {plain, residual} x {sigmoid, tanh, ReLU} x {Xavier, He} x {no norm, batch norm}, the yardstick first.
 std::vector<NetworkChoice> factorial(const StudyOptions& options);
 

@@ -45,23 +45,22 @@ void append(std::string& text, const std::string& more) {
 }
 
 // ---------------------------------------------------------------------------- sentences about a gradient
-// "the gradient shrinks by 0.236× a layer from layer 50 to 1 (1.7·10⁻³¹ of it arrives)"
+// "the gradient shrinks by 0.236× a layer from layer 49 to 2 (layer 1 gets 1.7·10⁻³¹ of what layer 50 gets)".
+// Two spans, each with its number: the fit leaves out stem and head, and with them a network whose factor is
+// above 1 may still get less at layer 1 than it has at layer L.
 std::string course(const GradientProfile& p) {
   const std::string factor = pretty(p.factor);
   std::string text;
   if (std::isnan(p.factor))
     text = fmt::format("the gradient goes from layer {} to {}", p.top, p.bottom);
   else if (factor == "1.00")
-    text = fmt::format("the gradient stays level, {}× a layer from layer {} to {}", factor, p.top, p.bottom);
+    text = fmt::format("the gradient stays level, {}× a layer from layer {} to {}", factor, p.fit_top, p.fit_bottom);
   else
     text = fmt::format("the gradient {} by {}× a layer from layer {} to {}",
-                       p.factor < 1 ? "shrinks" : "grows", factor, p.top, p.bottom);
+                       p.factor < 1 ? "shrinks" : "grows", factor, p.fit_top, p.fit_bottom);
   if (std::isnan(p.end_to_end)) return text;
-  if (p.end_to_end > 1)
-    text += fmt::format(" ({} times as large on arrival)", pretty(p.end_to_end));
-  else
-    text += fmt::format(" ({} of it arrives)", pretty(p.end_to_end));
-  return text;
+  return text + fmt::format(" (layer {} gets {}{} what layer {} gets)", p.bottom, pretty(p.end_to_end),
+                            p.end_to_end > 1 ? " times" : " of", p.top);
 }
 
 std::string prediction(const GradientProfile& p) {
@@ -112,8 +111,9 @@ double median(std::vector<double> v) {
 }
 
 // Weights that move by 1e-6 of themselves a step stay where they were put, however healthy their gradient
-// looks: behind batch norm the gradient shrinks as 1/|W|, so only the ratio tells.
-std::string motion(const Moment& moment) {
+// looks: behind batch norm the gradient shrinks as 1/|W|. What weight decay alone would make stands beside it:
+// a layer that moves by no more than that learns nothing.
+std::string motion(const Moment& moment, double decay_step) {
   std::vector<const LayerRow*> rows;
   for (const LayerRow& row : moment.layers)
     if (std::isfinite(row.update_ratio)) rows.push_back(&row);
@@ -127,9 +127,11 @@ std::string motion(const Moment& moment) {
   const auto range = [](int a, int b) {
     return a == b ? fmt::format("layer {}", a) : fmt::format("layers {}–{}", a, b);
   };
-  return fmt::format("a step moves {} by {} of their weight, {} by {}",
-                     range(rows.front()->layer, rows[part - 1]->layer), pretty(median(first)),
-                     range(rows[rows.size() - part]->layer, rows.back()->layer), pretty(median(last)));
+  std::string text = fmt::format("a step moves the weights of {} by {} of their length, of {} by {}",
+                                 range(rows.front()->layer, rows[part - 1]->layer), pretty(median(first)),
+                                 range(rows[rows.size() - part]->layer, rows.back()->layer), pretty(median(last)));
+  if (decay_step > 0) text += fmt::format(" (weight decay alone: {})", pretty(decay_step, 2));
+  return text;
 }
 
 // ----------------------------------------------------------------------------------------- the gradient
@@ -215,7 +217,7 @@ double accuracy_of(const NetworkResult& network) {
 }
 
 struct Learning {
-  double accuracy = kMissing, needed = kMissing, chance = 0, reference = 1, fraction = 0;
+  double accuracy = kMissing, needed = kMissing, chance = 0, reference = 1;
   bool against_yardstick = false;
   bool known() const { return std::isfinite(accuracy); }
   bool learns() const { return reaches(accuracy, needed); }
@@ -233,16 +235,14 @@ Learning learning_of(const NetworkResult& network, const NetworkResult* yardstic
       l.against_yardstick = true;
     }
   }
-  l.fraction = t.learn_fraction;
   l.needed = l.chance + t.learn_fraction * (l.reference - l.chance);
   return l;
 }
 
 std::string learning_text(const Learning& l) {
   if (!l.known()) return "held-out accuracy was not measured";
-  return fmt::format("held-out accuracy {} (learning needs {}, {:.3g} of the way from chance, {}, to {} {})",
-                     percent(l.accuracy), percent(l.needed), l.fraction, percent(l.chance, 0),
-                     l.against_yardstick ? "the shallow network's" : "perfect,", percent(l.reference));
+  return fmt::format("held-out accuracy {} (learning needs {}{})", percent(l.accuracy), percent(l.needed),
+                     l.against_yardstick ? "" : ", measured against " + percent(l.reference, 0));
 }
 
 }  // namespace
@@ -262,7 +262,7 @@ Verdict judge_at_init(const NetworkResult& network, const Thresholds& thresholds
 }
 
 Verdict judge_trained(const NetworkResult& network, const NetworkResult* yardstick,
-                      const Thresholds& thresholds, int classes) {
+                      const Thresholds& thresholds, int classes, double decay_step) {
   Verdict v;
   GradientProfile profile;
   if (!network.moments.empty()) {
@@ -287,7 +287,7 @@ Verdict judge_trained(const NetworkResult& network, const NetworkResult* yardsti
   const Worst dead = worst(moment, &LayerRow::dead);
   std::string details;
   append(details, learning_text(learning));
-  append(details, motion(moment));
+  append(details, motion(moment, decay_step));
   append(details, unit_state(moment));
 
   switch (v.kind) {
@@ -327,10 +327,9 @@ std::string describe(const Thresholds& t) {
       "Learns: "
       "held-out accuracy makes at least {:g} of the way from chance to the shallow network's (to 100% where "
       "there is "
-      "none above chance). Healthy: none of the first three, and, once trained, learns. The factor per layer "
-      "is a "
-      "straight-line fit to log10 |dL/dz| over the same layers; the part that arrives is layer 1 against "
-      "layer L.",
+      "none above chance). Diverged: the loss, or the gradient where it sets out, is not finite. Healthy: none "
+      "of these, and, once trained, learns. The factor per layer is a straight-line fit to log10 |dL/dz| over "
+      "the same layers; what layer 1 gets of layer L's gradient includes the steps at the stem and the head.",
       t.vanish_below, t.explode_above, t.dead_fraction, t.learn_fraction);
 }
 

@@ -24,9 +24,10 @@ Verdict judge_at_init(const NetworkResult& network, const Thresholds& thresholds
 // Judges the last moment and the accuracy reached. In this order: diverged, vanishes, explodes, dead,
 // does_not_learn, healthy. Accuracy is measured against the yardstick's; without one (null, no accuracy, or
 // not above chance), and for the yardstick itself, against 100%. Without an own accuracy only the gradient
-// is judged, and the evidence says so.
+// is judged, and the evidence says so. decay_step, where known, is |change of W| / |W| of a step that weight
+// decay alone makes: lr * decay / (1 - momentum) for SGD; it is named beside how far the layers move.
 Verdict judge_trained(const NetworkResult& network, const NetworkResult* yardstick,
-                      const Thresholds& thresholds, int classes);
+                      const Thresholds& thresholds, int classes, double decay_step = kMissing);
 
 // The rules above with their numbers, in sentences for the report and the terminal.
 std::string describe(const Thresholds& thresholds);

@@ -48,6 +48,15 @@ TEST(PairFigures, AreTheClosedForms) {
   // lr |dW| / |W|: 0.1 * 0.05 * 0.973^(55-l) / 5.65 / 60^(2 (1 - (l-1)/27)), l = 7 in the mean.
   EXPECT_NEAR(f.early_turn / (0.1 * 0.05 / 5.65 * std::pow(0.973, 48) * std::pow(60, -2 * (1 - 6 / 27.0))), 1,
               1e-12);
+  // The angle of a step longer than its weight is not the quotient: behind batch norm the step is at a right
+  // angle to the weight, so their sum has turned by arctan(step / weight), by π/2 at the most.
+  LayerRow row;
+  row.weight_norm = 3;
+  row.effective_rate = 0.1 / 9;
+  row.weight_gradient_norm = 40;
+  EXPECT_NEAR(turn(row), std::atan2(4, 3), 1e-12);
+  row.weight_gradient_norm = 3e-5;
+  EXPECT_NEAR(turn(row), 1e-6, 1e-16);
   EXPECT_FALSE(pair_figures(pair.networks[0], 3));
   NetworkResult small = pair.networks[0];
   for (Moment& m : small.moments) m.layers.resize(8);

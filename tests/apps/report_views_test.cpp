@@ -147,6 +147,7 @@ TEST(Terminal, SaysEveryVerdictAndThreshold) {
   }
   EXPECT_NE(text.find("0.001"), std::string::npos);
   EXPECT_EQ(text.find('\033'), std::string::npos);
+  EXPECT_NE(text.find("accuracy  at step 0   trained"), std::string::npos) << "columns that run into each other";
 }
 
 TEST(Terminal, ColorsOnlyWhenAskedAndAsciiStaysAscii) {
@@ -231,6 +232,29 @@ TEST(Html, EscapesWhatComesFromOutside) {
   const std::size_t from = page.find(open) + open.size();
   const StudyResult back = parse_report(page.substr(from, page.find("</script>", from) - from));
   EXPECT_EQ(back.command, study.command);
+}
+
+// A path may hold any bytes: the page must come out all the same, after the other files have been written.
+TEST(Html, TakesBytesThatAreNoUtf8) {
+  StudyResult study = sample_study();
+  study.command = "gradflow demo --data idx:/data/\xff\xfe";
+  const std::string page = report_html(study);
+  EXPECT_NE(page.find("idx:/data/\uFFFD\uFFFD\""), std::string::npos);
+}
+
+// The page's numbers and the verdicts beside them are of one fit.
+TEST(Html, HoldsTheFittedFactorOfEveryMoment) {
+  const StudyResult study = sample_study();
+  const std::string page = report_html(study);
+  const std::string open = "<script type=\"application/json\" id=\"derived\">";
+  const std::size_t from = page.find(open) + open.size();
+  const auto factors = nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from)).at("factors");
+  for (const NetworkResult& n : study.networks) {
+    if (n.yardstick) continue;
+    ASSERT_EQ(factors.at(n.id).size(), n.moments.size());
+    // 6 digits are written.
+    EXPECT_NEAR(factors.at(n.id)[0].get<double>() / n.at_init.factor_per_layer, 1, 5.001e-6) << n.id;
+  }
 }
 
 TEST(Html, AsksTheNetworkForNothing) {

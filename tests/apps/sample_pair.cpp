@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "apps/study/pair.h"
 #include "apps/study/verdict.h"
 
 namespace gradflow::app {
@@ -44,16 +45,7 @@ Moment make_moment(const Told& told, bool residual) {
 }
 
 NetworkResult make_network(bool residual, std::initializer_list<Told> story, double accuracy) {
-  NetworkResult n;
-  n.id = residual ? "resnet-56" : "plain-56";
-  n.title = residual ? "ResNet-56, batch norm" : "plain-56, batch norm";
-  n.model_spec = residual ? "resnet:depth=56,norm=bn" : "plain:depth=56,norm=bn";
-  n.residual = residual;
-  n.activation = "relu";
-  n.init = "he";
-  n.norm = "bn";
-  n.depth = kPairDepth;
-  n.width = 16;
+  NetworkResult n = unmeasured(pair_choices()[residual ? 1 : 0]);
   n.parameters = 853018;
   for (const Told& told : story) {
     n.moments.push_back(make_moment(told, residual));

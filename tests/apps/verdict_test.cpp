@@ -65,21 +65,31 @@ TEST(VerdictAtInit, VanishingSaysByHowMuchAndWhatWasPredicted) {
   EXPECT_NEAR(v.predicted_factor, 0.23605, 1e-12);
   EXPECT_NEAR(std::log10(v.end_to_end), 49 * std::log10(0.236), 1e-9);
   EXPECT_EQ(v.evidence,
-            "the gradient shrinks by 0.236× a layer from layer 50 to 1 (1.9·10⁻³¹ of it arrives); "
-            "predicted 0.236 a layer, 1.9·10⁻³¹ in all");
+            "the gradient shrinks by 0.236× a layer from layer 49 to 2 (layer 1 gets 1.9·10⁻³¹ of what layer "
+            "50 gets); predicted 0.236 a layer, 1.9·10⁻³¹ in all");
 }
 
 TEST(VerdictAtInit, ExplodingSaysHowLargeItArrives) {
   const Verdict v = judge_at_init(network_of(50, geometric(50, 1.21117)), {});
   EXPECT_EQ(v.kind, VerdictKind::explodes);
   EXPECT_EQ(v.evidence,
-            "the gradient grows by 1.21× a layer from layer 50 to 1 (1.2·10⁴ times as large on arrival)");
+            "the gradient grows by 1.21× a layer from layer 49 to 2 (layer 1 gets 1.2·10⁴ times what layer 50 "
+            "gets)");
 }
 
 TEST(VerdictAtInit, LevelIsHealthy) {
   const Verdict v = judge_at_init(network_of(50, geometric(50, 1)), {});
   EXPECT_EQ(v.kind, VerdictKind::healthy);
-  EXPECT_EQ(v.evidence, "the gradient stays level, 1.00× a layer from layer 50 to 1 (1.00 of it arrives)");
+  EXPECT_EQ(v.evidence, "the gradient stays level, 1.00× a layer from layer 49 to 2 (layer 1 gets 1.00 of what "
+                        "layer 50 gets)");
+}
+
+// Grows from block to block, and still less arrives at layer 1: each number stands with its own layers.
+TEST(VerdictAtInit, TheFactorAndTheRatioNameTheLayersTheySpeakOf) {
+  const Verdict v = judge_at_init(
+      network_of(10, [](int l) { return l == 10 ? 1.0 : l == 1 ? 0.1 : 0.2 * std::pow(1.02, 9 - l); }), {});
+  EXPECT_EQ(v.evidence,
+            "the gradient grows by 1.02× a layer from layer 9 to 2 (layer 1 gets 0.100 of what layer 10 gets)");
 }
 
 // Layers 2..9 decide: the weakest relative to layer 9.
@@ -167,7 +177,7 @@ TEST(VerdictAtInit, ShallowNetworksAreJudgedByAllTheirLayers) {
     EXPECT_EQ(kind(1.1e3), VerdictKind::explodes);
   }
   const Verdict two = judge_at_init(network_of(2, geometric(2, 0.24)), {});
-  EXPECT_EQ(two.evidence, "the gradient shrinks by 0.240× a layer from layer 2 to 1 (0.240 of it arrives)");
+  EXPECT_EQ(two.evidence, "the gradient shrinks by 0.240× a layer from layer 2 to 1 (layer 1 gets 0.240 of what layer 2 gets)");
   EXPECT_EQ(init_kind(network_of(4, geometric(4, 0.01))), VerdictKind::healthy);  // 2..3: one step
 }
 
@@ -304,10 +314,8 @@ TEST(VerdictTrained, LearningThresholdFromBothSidesAndExactlyAt) {
   EXPECT_EQ(kind(0), VerdictKind::does_not_learn);
   const Verdict v = judge_trained(trained(net, 0.12), &yardstick, {}, 10);
   EXPECT_EQ(v.headline, "does not learn");
-  EXPECT_HAS(v.evidence, "shrinks by 0.990× a layer from layer 50 to 1 (0.611 of it arrives)");
-  EXPECT_HAS(v.evidence, "held-out accuracy 12.0\u00a0%");
-  EXPECT_HAS(v.evidence,
-             "learning needs 58.0\u00a0%, 0.6 of the way from chance, 10\u00a0%, to the shallow network's");
+  EXPECT_HAS(v.evidence, "shrinks by 0.990× a layer from layer 49 to 2 (layer 1 gets 0.611 of what layer 50 gets)");
+  EXPECT_HAS(v.evidence, "held-out accuracy 12.0\u00a0% (learning needs 58.0\u00a0%)");
 }
 
 TEST(VerdictTrained, WithoutAUsableYardstickPerfectIsTheMeasure) {
@@ -328,7 +336,7 @@ TEST(VerdictTrained, WithoutAUsableYardstickPerfectIsTheMeasure) {
   EXPECT_EQ(judge_trained(self, &copy, {}, 10).kind, VerdictKind::does_not_learn);
   self.final_accuracy = 0.85;
   EXPECT_EQ(judge_trained(self, nullptr, {}, 10).kind, VerdictKind::healthy);
-  EXPECT_HAS(judge_trained(self, nullptr, {}, 10).evidence, "to perfect");
+  EXPECT_HAS(judge_trained(self, nullptr, {}, 10).evidence, "(learning needs 64.0\u00a0%, measured against 100\u00a0%)");
 }
 
 TEST(VerdictTrained, TakesTheLastAccuracyOfTheCurve) {
@@ -407,7 +415,8 @@ TEST(VerdictTrained, NamesFrozenEarlyLayersAndSaturation) {
   }
   const Verdict v = judge_trained(trained(net, 0.2), nullptr, {}, 10);
   EXPECT_EQ(v.kind, VerdictKind::does_not_learn);
-  EXPECT_HAS(v.evidence, "a step moves layers 1–10 by 2.1·10⁻⁶ of their weight, layers 41–50 by 0.00150");
+  EXPECT_HAS(v.evidence, "a step moves the weights of layers 1–10 by 2.1·10⁻⁶ of their length, of layers 41–50 by 0.00150;");
+  EXPECT_HAS(judge_trained(trained(net, 0.2), nullptr, {}, 10, 2e-5).evidence, "by 0.00150 (weight decay alone: 2.0·10⁻⁵)");
   EXPECT_HAS(v.evidence, "up to 83.0\u00a0% of the outputs saturated (layer 12)");
 }
 

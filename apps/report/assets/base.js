@@ -44,11 +44,11 @@
     return mantissa.replace('-', '−') + '·10' + GF.superscript(Number(exponent));
   };
   GF.percent = (x, decimals = 1) => GF.isNumber(x) ? (100 * x).toFixed(decimals) + '\u00a0%' : '–';
-  // "10⁻³¹" for far away numbers, "0.12" for near ones: labels with little room.
+  // "2·10⁻³¹" for far away numbers, "0.12" for near ones: labels with little room.
   GF.brief = (x) => {
-    if (!GF.isNumber(x)) return '–';
-    const rounded = Math.round(Math.log10(Math.abs(x)));
-    return x !== 0 && Math.abs(rounded) >= 4 ? '10' + GF.superscript(rounded) : GF.pretty(x, 2);
+    if (!GF.isNumber(x) || x === 0 || Math.abs(Math.round(Math.log10(Math.abs(x)))) < 4) return GF.pretty(x, 2);
+    const [digit, exponent] = x.toExponential(0).split('e');
+    return (digit === '1' ? '' : digit + '·') + '10' + GF.superscript(Number(exponent));
   };
   GF.log10 = (x) => GF.isNumber(x) && x > 0 ? Math.log10(x) : null;
 
@@ -121,6 +121,12 @@
   GF.judge = (network, step) => {
     const index = network.moments.findIndex((m) => m.step === step);
     return index < 0 ? null : GF.derived.kinds[network.id][index];
+  };
+
+  // The factor per layer that was fitted to this step's gradient, as in the verdicts.
+  GF.factor = (network, step) => {
+    const index = network.moments.findIndex((m) => m.step === step);
+    return index < 0 ? null : GF.derived.factors[network.id][index];
   };
 
   // ---- Small helpers for the document

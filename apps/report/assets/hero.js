@@ -55,10 +55,12 @@
   };
 
   const drawPanel = (box, title, networks, state) => {
-    const width = Math.max(280, box.clientWidth - 22);
+    // Paper holds two narrow ones side by side.
+    const printing = document.documentElement.classList.contains('printing');
+    const width = printing ? 340 : Math.max(280, box.clientWidth - 22);
     const narrow = width < 420;
     const height = narrow ? 400 : 440;
-    const plot = {left: narrow ? 152 : 190, right: width - 40, top: 26, bottom: height - 40};
+    const plot = {left: narrow ? 152 : 196, right: width - 40, top: 26, bottom: height - 40};
     const [low, high] = axisRange();
     const depth = Math.max(2, ...networks.map((n) => n.depth));
     const x = (layer) => plot.left + (plot.right - plot.left) * (layer - 1) / (depth - 1);
@@ -161,9 +163,8 @@
     GF.numbers(document.getElementById('hero-numbers'), () => [
       ['network', 'layer 1 / last', 'factor per layer', 'predicted factor', 'verdict'],
       ...GF.networks.map((n) => {
-        const ratio = GF.endToEnd(n, state.step);
         const kind = GF.judge(n, state.step);
-        return [GF.fullName(n), GF.pretty(ratio), GF.pretty(ratio > 0 ? ratio ** (1 / (n.depth - 1)) : null),
+        return [GF.fullName(n), GF.pretty(GF.endToEnd(n, state.step)), GF.pretty(GF.factor(n, state.step)),
           state.step === 0 ? GF.pretty(n.at_init.predicted_factor) : '–', kind ? GF.words(kind) : '–'];
       })]);
   };
