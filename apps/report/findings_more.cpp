@@ -69,7 +69,7 @@ std::string measured_list(const Networks& networks) {
       text += predicted.empty() ? "" : fmt::format(" ({})", predicted);
     } else {
       text += fmt::format(" a layer{}, {} arrives", predicted.empty() ? "" : " (predicted " + predicted + ")",
-                          pretty(verdict.end_to_end));
+                          pretty(verdict.end_to_end) + (verdict.end_to_end > 1 ? " times as much" : ""));
     }
   }
   return text + ".";

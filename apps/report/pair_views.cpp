@@ -58,7 +58,7 @@ std::string table(const PairResult& pair) {
       "step</th><th scope=\"col\">growth of "
       "|∂L/∂z| a layer</th><th scope=\"col\">|∂L/∂W| first / last convolution</th><th scope=\"col\">|W| of "
       "the first</th><th scope=\"col\">early "
-      "lr/|W|², step 0 = 1</th><th scope=\"col\">angle turned by the gradient, radians, early / late</th><th "
+      "<span class=\"together\">lr/|W|²,</span> step 0 = 1</th><th scope=\"col\">angle turned in radians, early / late</th><th "
       "scope=\"col\">update ratio, early / late</th><th scope=\"col\">loss of the "
       "batch</th></tr></thead><tbody>\n";
   for (const NetworkResult& n : pair.networks) {

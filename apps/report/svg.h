@@ -2,7 +2,9 @@
 // dark pages.
 #pragma once
 
+#include <array>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/study/results.h"
@@ -21,5 +23,8 @@ struct Figure {
 // first-steps.svg          the pair by layer, at several steps (pair_views.h)
 // A figure without data is left out.
 std::vector<Figure> figures(const StudyResult& study);
+
+inline constexpr std::array<std::string_view, 6> kFigureNames = {
+    "overview.svg", "weight-gradients.svg", "accuracy.svg", "loss.svg", "exponents.svg", "first-steps.svg"};
 
 }  // namespace gradflow::app

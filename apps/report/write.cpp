@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <system_error>
+
 #include "apps/report/csv.h"
 #include "apps/report/html.h"
 #include "apps/report/json.h"
@@ -15,8 +18,12 @@ void write_report(const StudyResult& study, const std::filesystem::path& out_dir
   ensure_output_directory(out_dir / "figures");
   write_file_atomically(out_dir / "report.json", json_text(to_json(study)));
   write_file_atomically(out_dir / "layers.csv", layers_csv(study));
-  for (const Figure& figure : figures(study)) {
-    write_file_atomically(out_dir / "figures" / figure.file_name, figure.svg);
+  const std::vector<Figure> drawn = figures(study);
+  for (const Figure& figure : drawn) write_file_atomically(out_dir / "figures" / figure.file_name, figure.svg);
+  for (const std::string_view name : kFigureNames) {
+    std::error_code ignored;  // a figure that cannot be removed is no reason to withhold the report
+    if (std::ranges::find(drawn, name, &Figure::file_name) == drawn.end())
+      std::filesystem::remove(out_dir / "figures" / name, ignored);
   }
   write_file_atomically(out_dir / "report.html", report_html(study));
 }

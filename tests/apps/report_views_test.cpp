@@ -58,7 +58,9 @@ TEST(Figures, AreWellFormedAndNameEverything) {
     EXPECT_NE(figure.svg.find("prefers-color-scheme:dark"), std::string::npos);
     EXPECT_EQ(figure.svg.find("http", figure.svg.find("http://www.w3.org/2000/svg") + 5), std::string::npos);
   }
-  EXPECT_EQ(names, "overview.svg weight-gradients.svg accuracy.svg loss.svg exponents.svg first-steps.svg ");
+  std::string known;
+  for (const std::string_view name : kFigureNames) known += std::string(name) + " ";
+  EXPECT_EQ(names, known);
   EXPECT_NE(all[0].svg.find("class=\"prediction\""), std::string::npos);
 }
 
@@ -289,6 +291,14 @@ TEST(WriteReport, MakesAllFilesAndTheSameAgain) {
     EXPECT_EQ(read_file(dir / "first" / name), read_file(dir / "second" / name)) << name;
   }
   EXPECT_GT(fs::file_size(dir / "second" / "report.html"), 1'000'000u);
+  // Another study in the same folder leaves none of this one's figures, and nothing of anybody else's is touched.
+  write_file_atomically(dir / "first" / "figures" / "mine.svg", "<svg/>");
+  StudyResult without = sample_study();
+  without.pair.reset();
+  write_report(without, dir / "first");
+  EXPECT_FALSE(fs::exists(dir / "first" / "figures" / "first-steps.svg"));
+  EXPECT_TRUE(fs::exists(dir / "first" / "figures" / "overview.svg"));
+  EXPECT_TRUE(fs::exists(dir / "first" / "figures" / "mine.svg"));
   fs::remove_all(dir);
 }
 

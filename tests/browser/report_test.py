@@ -34,6 +34,22 @@ OPEN_ALL = """<script>setTimeout(() => {
     [...document.querySelectorAll('details .table-box table')].filter((table) => table.rows.length > 2).length), 500);
 }, 500)</script></body>"""
 
+# What a reader does: a choice, the slider, a cell of the table, a curve of the first picture by keyboard.
+USE = """<script>setTimeout(() => {
+  const seen = [];
+  const note = () => seen.push([location.hash.slice(1), document.getElementById('shown').textContent]);
+  document.querySelector('input[name="act"][value="tanh"]').click(); note();
+  const slider = document.getElementById('step-slider');
+  slider.value = '2'; slider.dispatchEvent(new Event('input')); note();
+  [...document.querySelectorAll('.matrix button')].pop().click(); note();
+  document.querySelector('#hero .net[data-id="plain-sigmoid-he-none"]').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'})); note();
+  document.documentElement.setAttribute('data-seen', JSON.stringify(seen));
+}, 500)</script></body>"""
+USED = [("act=tanh&init=xavier&norm=none&skip=all&step=0", "plain, tanh, Xavier, no norm"),
+        ("act=tanh&init=xavier&norm=none&skip=all&step=2", "plain, tanh, Xavier, no norm"),
+        ("act=relu&init=he&norm=bn&skip=all&step=2", "residual, ReLU, He, batch norm"),
+        ("act=sigmoid&init=he&norm=none&skip=all&step=2", "plain, sigmoid, He, no norm")]
+
 failures = []
 
 
@@ -160,6 +176,15 @@ def main():
         tables = re.search(r'data-tables="(\d+)"', browser.dom(opened.as_uri(), 1280, 900))
         count = int(tables.group(1)) if tables else 0
         check(count == len(CHARTS) - 1, f"a table of numbers below each of {len(CHARTS) - 1} charts ({count})")
+
+        used = report / "used.html"
+        used.write_text(text.replace("</body>", USE), encoding="utf-8")
+        dom = browser.dom(used.as_uri(), 1280, 900)
+        check_state("in use", dom)
+        found = re.search(r'data-seen="([^"]*)"', dom)
+        seen = json.loads(html.unescape(found.group(1))) if found else []
+        check(len(seen) == len(USED) and all(hash == want and name in shown for (hash, shown), (want, name) in zip(seen, USED)),
+              f"choices, slider, table and picture choose what is shown: {[hash for hash, _ in seen]}")
 
         # The checks must be able to fail: a page whose chart library is broken, and a blank one.
         broken = report / "broken.html"

@@ -117,6 +117,8 @@
     const relative = GF.relative(network, step);
     return relative ? relative[0] : null;
   };
+  // "1.7·10⁻³¹ arrives", "12.0 times as much arrives"
+  GF.arrives = (ratio) => GF.pretty(ratio) + (ratio > 1 ? ' times as much' : '') + ' arrives';
   // The program's verdict on the gradient at this step; null where nothing was measured.
   GF.judge = (network, step) => {
     const index = network.moments.findIndex((m) => m.step === step);

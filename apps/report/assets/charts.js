@@ -7,7 +7,7 @@
 
   // Chart.js' own logarithmic axis draws a line for every digit; ours plots log10 on a linear one.
   const logTick = (value) => {
-    if (Number.isInteger(Number(value.toFixed(6)))) return GF.power(Math.round(value));
+    if (Number.isInteger(Number(value.toFixed(6)))) return Math.round(value) === 1 ? '10' : GF.power(Math.round(value));
     const v = 10 ** value;
     return v >= 1e-3 && v < 1e4 ? String(Number(v.toPrecision(3))) : GF.pretty(v, 2);
   };

@@ -64,7 +64,7 @@
       const kind = GF.judge(n, state.step);
       return GF.element('span', {class: 'chip'}, GF.icon(n), GF.element('b', {}, GF.fullName(n)),
         kind ? GF.element('span', {class: 'mark-' + kind}, `${GF.marks[kind]} ${GF.words(kind)}`) : 'not measured at this step',
-        GF.element('span', {class: 'evidence'}, GF.isNumber(GF.endToEnd(n, state.step)) ? GF.pretty(GF.endToEnd(n, state.step)) + ' arrives' : ''));
+        GF.element('span', {class: 'evidence'}, GF.isNumber(GF.endToEnd(n, state.step)) ? GF.arrives(GF.endToEnd(n, state.step)) : ''));
     }), chosen.length > 8 ? `and ${chosen.length - 8} more` : '');
   };
 

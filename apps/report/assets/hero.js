@@ -110,7 +110,7 @@
       const selected = GF.isSelected(network);
       const ratio = entry.relative[0];
       const group = GF.svg('g', {class: 'net', tabindex: '0', role: 'button', 'data-id': network.id,
-        'aria-label': `${GF.fullName(network)}: ${GF.pretty(ratio)} of the gradient arrives, ${kind ? GF.words(kind) : ''}`});
+        'aria-label': `${GF.fullName(network)}: ${GF.arrives(ratio)}, ${kind ? GF.words(kind) : ''}`});
       const d = path(entry.points);
       group.append(GF.svg('path', {class: 'hit', d}));
       group.append(GF.svg('path', {class: 'curve', d, style: `stroke: ${color}`,

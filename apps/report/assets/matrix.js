@@ -28,7 +28,7 @@
     const button = GF.element('button', {type: 'button', 'aria-pressed': String(GF.isSelected(network)),
       title: GF.fullName(network)});
     button.setAttribute('aria-label', `${GF.fullName(network)}: ${kind ? GF.words(kind) : 'not measured'}, ${
-      GF.pretty(ratio)} arrives; after training ${GF.words(network.trained.kind)}, accuracy ${GF.percent(GF.shownAccuracy(network))}`);
+      GF.arrives(ratio)}; after training ${GF.words(network.trained.kind)}, accuracy ${GF.percent(GF.shownAccuracy(network))}`);
     const mark = (k) => GF.element('span', {class: 'mark-' + k}, GF.marks[k] || '');
     const word = (k) => GF.element('span', {class: 'word'}, ' ' + GF.words(k));
     const ends = network.trained.kind;
