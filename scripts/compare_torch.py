@@ -33,11 +33,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch_models
+
 ROOT = Path(__file__).resolve().parent.parent
-SPEED = {  # by the name that --only takes: model, data, dtype
-    "mlp": ("mlp:depth=50,width=256,act=relu,init=he", "synthetic:features=256", "f32"),
-    "resnet20": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128", "f32"),
-    "resnet20-bf16": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128", "bf16"),
+SPEED = {  # by the name that --only takes: model, data, dtype, the same for torch_models
+    "mlp": ("mlp:depth=50,width=256,act=relu,init=he", "synthetic:features=256", "f32", "mlp-50"),
+    "resnet20": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128", "f32", "resnet-20"),
+    "resnet20-bf16": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128", "bf16", "resnet-20"),
 }
 CHECK_MODELS = [
     "mlp:depth=6,width=64,act=relu,init=he",
@@ -232,45 +234,11 @@ def write_safetensors(path, tensors):
     Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def torchvision_resnet18(torch, classes):
-    """ResNet-18 with the names of torchvision's, which Debian does not package."""
-    nn = torch.nn
-
-    class BasicBlock(nn.Module):
-        def __init__(self, before, after, stride):
-            super().__init__()
-            self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-            self.bn1 = nn.BatchNorm2d(after)
-            self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-            self.bn2 = nn.BatchNorm2d(after)
-            self.downsample = None
-            if stride != 1 or before != after:
-                self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-        def forward(self, x):
-            y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-            return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-    class ResNet18(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-            for stage, (before, after) in enumerate(((64, 64), (64, 128), (128, 256), (256, 512)), 1):
-                setattr(self, f"layer{stage}", nn.Sequential(BasicBlock(before, after, 1 if stage == 1 else 2), BasicBlock(after, after, 1)))
-            self.fc = nn.Linear(512, classes)
-
-        def forward(self, x):
-            x = nn.functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-            return self.fc(self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3)))
-
-    return ResNet18()
-
-
 def check_round_trip(program):
     """A PyTorch module's weights through a file into gradflow: the module's loss and gradients against gradflow's."""
     import torch
     torch.manual_seed(3)
-    module = torchvision_resnet18(torch, 100)
+    module = torch_models.imagenet_resnet(torch, 18, 100)
     data, batch, dtype = check_inputs("resnet18")
     with tempfile.TemporaryDirectory() as folder:
         weights, tensors_file, json_file = (Path(folder) / name for name in ("w.safetensors", "t.safetensors", "m.json"))
@@ -294,55 +262,12 @@ def check_round_trip(program):
             "gradient_difference": worst, "worst_tensor": worst_name, "tensors": len(list(module.parameters()))}
 
 
-def mlp_peer(torch):
-    layers = []
-    for _ in range(49):
-        layer = torch.nn.Linear(256, 256)
-        torch.nn.init.kaiming_normal_(layer.weight)
-        layers += [layer, torch.nn.ReLU(inplace=True)]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(256, 10)), torch.randn(128, 256)
-
-
-def resnet20_peer(torch):
-    """ResNet-20 in channels_last, which is faster here than PyTorch's default layout."""
-    nn, functional = torch.nn, torch.nn.functional
-
-    class Block(nn.Module):
-        def __init__(self, before, after):
-            super().__init__()
-            self.stride = after // before if before != after else 1
-            self.zeros = after - before
-            self.conv1 = nn.Conv2d(before, after, 3, self.stride, 1, bias=False)
-            self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-            self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
-
-        def forward(self, x):
-            y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)), inplace=True)))
-            if self.zeros:
-                x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.zeros))
-            return functional.relu(y + x, inplace=True)
-
-    class Head(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(64, 10)
-
-        def forward(self, x):
-            return self.fc(x.mean((2, 3)))
-
-    widths = [16] + [16] * 3 + [32] * 3 + [64] * 3
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
-                          *[Block(a, b) for a, b in zip(widths, widths[1:])], Head())
-    last = torch.channels_last
-    return model.to(memory_format=last), torch.randn(128, 3, 32, 32).to(memory_format=last)
-
-
 def peer(name, threads, steps):
     """One timing of the PyTorch step; run in a process of its own. Prints milliseconds a step."""
     import torch
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model, x = {"mlp": mlp_peer, "resnet20": resnet20_peer}[name.removesuffix("-bf16")](torch)
+    model, x, _ = torch_models.training_peer(torch, SPEED[name][3], 128)
     # foreach: one fused pass over all parameters, its faster way here.
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, foreach=True)
     labels = torch.randint(0, 10, (128,))
@@ -375,9 +300,10 @@ def peer_environment(threads):
 def time_ours(name, program, threads, steps, probes):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bench.json"
-        subprocess.run([program, "bench", "step", "--device", "cpu", "--model", SPEED[name][0], "--data", SPEED[name][1], "--dtype", SPEED[name][2], "--batch", "128",
-                        "--optimizer", "sgd", "--probes", probes, "--repeat", str(steps), "--json", out],
-                       check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
+        model, data, dtype, _ = SPEED[name]
+        subprocess.run([program, "bench", "step", "--device", "cpu", "--model", model, "--data", data, "--dtype", dtype, "--batch", "128",
+                        "--optimizer", "sgd", "--probes", probes, "--repeat", str(steps), "--json", out], check=True,
+                       stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
         return json.loads(out.read_text())
 
 

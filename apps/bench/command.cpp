@@ -53,7 +53,7 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->type_name("NAME")
       ->capture_default_str();
   step->add_option("--probes", o->probes,
-                   "all: measure every tensor, and time steps with and without in turn")
+                   "all: measure every tensor; steps planned with and without probes are timed in turn")
       ->check(CLI::IsMember({"none", "all"}))
       ->type_name("none|all")
       ->capture_default_str();
@@ -61,7 +61,7 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::Range(1, 1000000))
       ->type_name("N")
       ->capture_default_str();
-  step->add_flag("--launches", o->launches, "list every launch, not the slowest only");
+  step->add_flag("--launches", o->launches, "list every layer and launch, not the slowest only");
   step->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
   step->add_option("--graph", o->graph, "off: launch by launch instead of replaying one recording")
       ->check(CLI::IsMember({"on", "off"}))

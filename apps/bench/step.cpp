@@ -25,7 +25,9 @@ OptimizerConfig optimizer_config(const std::string& name) {
 
 class Stepper {
  public:
-  Stepper(Executor& executor, Optimizer* optimizer) : executor_(executor), optimizer_(optimizer) {}
+  // `count`: the steps made so far; networks that share an optimizer share it.
+  Stepper(Executor& executor, Optimizer* optimizer, std::int64_t& count)
+      : executor_(executor), optimizer_(optimizer), count_(count) {}
 
   double seconds(int steps) {  // of one step, as the mean of so many
     executor_.backend().synchronize();
@@ -41,7 +43,7 @@ class Stepper {
  private:
   Executor& executor_;
   Optimizer* optimizer_;
-  std::int64_t count_ = 0;
+  std::int64_t& count_;
 };
 
 void summarize(Timing& t) {
@@ -53,20 +55,27 @@ void summarize(Timing& t) {
   t.median = n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-void time_steps(Executor& executor, Stepper& stepper, const StepOptions& o, StepResult& r) {
-  // At least three steps and a fifth of a second: libraries set themselves up, clocks rise, a recording is
-  // made.
+// A sample of one network after the other: what the previous one left in the caches is used up first.
+double sample(Stepper& stepper, int steps, bool alternate) {
+  if (alternate) stepper.seconds(1);
+  return stepper.seconds(steps);
+}
+
+// At least three steps and a fifth of a second: libraries set themselves up, clocks rise, a recording is made.
+double warm_up(Stepper& stepper) {
   double best = stepper.seconds(1);
   const auto start = Clock::now();
   for (int i = 0; i < 3 || Clock::now() - start < std::chrono::milliseconds(200); ++i)
     best = std::min(best, stepper.seconds(1));
+  return best;
+}
+
+// `plain`: the same step without probes, null if it is not wanted.
+void time_steps(Executor& executor, Stepper& stepper, Stepper* plain, const StepOptions& o, StepResult& r) {
+  if (plain) warm_up(*plain);
   // A sample lasts about 2 ms or more, so that the clock and the wait at its end do not count.
-  const int steps = std::clamp(static_cast<int>(std::ceil(2e-3 / std::max(best, 1e-9))), 1, 10000);
+  const int steps = std::clamp(static_cast<int>(std::ceil(2e-3 / std::max(warm_up(stepper), 1e-9))), 1, 10000);
   r.step.steps = r.step_without_probes.steps = steps;
-  if (o.probes) {
-    executor.set_probing(Probing::off);
-    for (int i = 0; i < 3; ++i) stepper.seconds(steps);
-  }
   if (o.profile_step > 0) {
     if (o.profile_step > 1) stepper.seconds(o.profile_step - 1);
     executor.backend().profile_start();
@@ -75,16 +84,21 @@ void time_steps(Executor& executor, Stepper& stepper, const StepOptions& o, Step
   }
   const MachineLoad load;
   for (int i = 0; i < o.repeat; ++i) {
-    if (o.probes) {
-      executor.set_probing(Probing::off);
-      r.step_without_probes.samples.push_back(stepper.seconds(steps));
-      executor.set_probing(Probing::all);
-    }
-    r.step.samples.push_back(stepper.seconds(steps));
+    if (plain) r.step_without_probes.samples.push_back(sample(*plain, steps, true));
+    r.step.samples.push_back(sample(stepper, steps, plain != nullptr));
   }
   r.load = load.since_start();
   summarize(r.step);
-  if (o.probes) summarize(r.step_without_probes);
+  if (plain) summarize(r.step_without_probes);
+}
+
+void add(LaunchTiming& sum, const LaunchTiming& t, const std::string& name, const std::string& group) {
+  sum.launches = sum.name.empty() ? 1 : sum.launches + 1;
+  sum.name = name, sum.group = group;
+  sum.seconds += t.seconds;
+  sum.floor += t.floor;
+  sum.cost.bytes += t.cost.bytes;
+  sum.cost.flops += t.cost.flops;
 }
 
 void time_launches(Executor& executor, StepResult& r) {
@@ -95,25 +109,49 @@ void time_launches(Executor& executor, StepResult& r) {
     for (std::size_t i = 0; i < best.size(); ++i) best[i] = std::min(best[i], seconds[i]);
   }
   std::map<std::string, LaunchTiming> groups;
+  std::map<NodeId, LaunchTiming> layers;  // nodes are numbered in order
+  std::vector<LaunchTiming> others;       // launches of no layer: an update of all parameters, a probe's own
   for (std::size_t i = 0; i < best.size(); ++i) {
     const Launch& l = executor.plan().launches[i];
-    std::string group = name_of(l.kind);
-    if (l.kind == LaunchKind::forward || l.kind == LaunchKind::backward)
-      group = std::string(executor.graph().node(l.node).layer->type()) + " " + group;
-    r.launches.push_back(
-        {.name = executor.launch_name(l), .group = group, .launches = 1, .seconds = best[i], .cost = l.cost});
-    LaunchTiming& g = groups[group];
-    g.launches = g.name.empty() ? 1 : g.launches + 1;
-    g.name = g.group = group;
-    g.seconds += best[i];
-    g.cost.bytes += l.cost.bytes;
-    g.cost.flops += l.cost.flops;
-    r.launch_seconds += best[i];
-    r.cost.bytes += l.cost.bytes;
-    r.cost.flops += l.cost.flops;
+    const std::string type = l.node == kNobody ? "" : std::string(executor.graph().node(l.node).layer->type());
+    const bool pass = l.kind == LaunchKind::forward || l.kind == LaunchKind::backward;
+    const std::string group = pass ? type + " " + name_of(l.kind) : name_of(l.kind);
+    const LaunchTiming t = {
+        .name = executor.launch_name(l),
+        .group = group,
+        .launches = 1,
+        .seconds = best[i],
+        .floor = std::max(l.cost.flops / r.ceilings.matmul_flops, l.cost.bytes / r.ceilings.triad_bytes),
+        .cost = l.cost};
+    r.launches.push_back(t);
+    add(groups[group], t, group, group);
+    if (l.node == kNobody) {
+      others.push_back(t);
+    } else {
+      add(layers[l.node], t, executor.graph().node(l.node).name, type);
+    }
+    r.launch_seconds += t.seconds;
+    r.floor += t.floor;
+    r.cost.bytes += t.cost.bytes;
+    r.cost.flops += t.cost.flops;
   }
   for (auto& [name, group] : groups) r.groups.push_back(std::move(group));
   std::ranges::sort(r.groups, std::greater(), &LaunchTiming::seconds);
+  for (auto& [node, layer] : layers) r.layers.push_back(std::move(layer));
+  r.layers.insert(r.layers.end(), others.begin(), others.end());
+}
+
+StepMemory memory_of(const Plan& plan, const Optimizer* optimizer) {
+  StepMemory m{.arena = plan.arena_bytes,
+               .arena_without_reuse = plan.bytes_without_reuse,
+               .parameters = plan.parameter_bytes,
+               .copies = plan.parameter_copy_bytes,
+               .states = plan.state_bytes};
+  if (!optimizer) return m;
+  for (const auto moments : {optimizer->first_moments(), optimizer->second_moments()})
+    for (const Tensor& t : moments)
+      if (t.data) m.moments += t.bytes();
+  return m;
 }
 
 }  // namespace
@@ -125,7 +163,12 @@ StepResult bench_step(const StepOptions& o) {
   Optimizer* const updates = optimizer ? &*optimizer : nullptr;
   ExecutorOptions options;
   options.record = o.record;
-  if (o.probes) options.probes = all_scalar_probes(network.model.graph, true, updates != nullptr);
+  std::unique_ptr<Executor> plain;
+  if (o.probes) {
+    plain = network.make_executor(o.network, updates, options);
+    network.load_first_batch(*plain, o.network.seed);
+    options.probes = all_scalar_probes(network.model.graph, true, updates != nullptr);
+  }
   const std::unique_ptr<Executor> owner = network.make_executor(o.network, updates, options);
   Executor& executor = *owner;
   network.load_first_batch(executor, o.network.seed);
@@ -136,15 +179,19 @@ StepResult bench_step(const StepOptions& o) {
   r.precision = device.precision;
   r.threads = device.threads;
   r.parameters = network.model.graph.parameter_count();
-  r.arena_bytes = executor.plan().arena_bytes;
+  r.images = network.model.spec.conv.has_value();
+  r.memory = memory_of(executor.plan(), updates);
   r.probes = options.probes.size();
-  Stepper stepper(executor, updates);
-  time_steps(executor, stepper, o, r);
+  std::int64_t count = 0;
+  Stepper stepper(executor, updates, count);
+  std::optional<Stepper> without;
+  if (plain) without.emplace(*plain, updates, count);
+  time_steps(executor, stepper, without ? &*without : nullptr, o, r);
   executor.take_loss();
+  r.ceilings = measure_ceilings(*network.device, network.model.graph.dtype());
   time_launches(executor, r);
   const kernels::LossResult loss = executor.take_loss();
   r.loss = loss.rows ? loss.loss_sum / static_cast<double>(loss.rows) : 0;
-  r.ceilings = measure_ceilings(*network.device, network.model.graph.dtype());
   r.disturbance =
       disturbance(r.load, r.step.minimum, r.step.median, network.device->is_host() ? r.threads : 1);
   return r;

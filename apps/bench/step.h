@@ -30,19 +30,35 @@ struct LaunchTiming {
   std::string name, group;  // "block07.linear backward", "linear backward"
   int launches = 1;
   double seconds = 0;  // the best of several runs, measured singly
+  double floor = 0;    // of them, what the ceilings allow: each launch at the slower of its FLOPs and its bytes
   Cost cost;
+};
+
+// Bytes the step needs on the device: all that the plan and the optimizer hold. What vendor libraries allocate for
+// themselves and the data set are not in it.
+struct StepMemory {
+  std::size_t arena = 0, arena_without_reuse = 0;
+  std::size_t parameters = 0, copies = 0, states = 0, moments = 0;
+
+  std::size_t total() const { return arena + parameters + copies + states + moments; }
 };
 
 struct StepResult {
   std::string device, device_model, libraries, precision;
   int threads = 1;
-  std::size_t parameters = 0, arena_bytes = 0, probes = 0;
+  std::size_t parameters = 0, probes = 0;
+  bool images = false;  // a sample is an image
+  StepMemory memory;    // of the step that was timed, with its probes
   double loss = 0;  // after all steps; not finite means that the timing is of a broken network
   Timing step;
-  Timing step_without_probes;  // with `probes`: samples of both kinds alternate. No samples otherwise.
+  // With `probes`: of a step planned without them, which may be fused further; samples of both kinds alternate. No
+  // samples otherwise.
+  Timing step_without_probes;
   std::vector<LaunchTiming> launches;  // in order
   std::vector<LaunchTiming> groups;    // by layer type and kind, slowest first
+  std::vector<LaunchTiming> layers;    // by layer, in order: all its launches
   double launch_seconds = 0;           // sum over the launches
+  double floor = 0;                    // sum over the launches
   Cost cost;
   Ceilings ceilings;
   MachineLoad::Report load;
@@ -52,7 +68,8 @@ struct StepResult {
 StepResult bench_step(const StepOptions& options);
 
 std::string step_text(const StepOptions& options, const StepResult& r, bool all_launches, std::size_t width);
-// Object "gradflow-bench/1": context, the step's times in milliseconds, ceilings, load, groups, launches.
+// Object "gradflow-bench/1": context, the step's times in milliseconds, its floor, memory, ceilings, load, groups, layers,
+// launches.
 std::string step_json(const StepOptions& options, const StepResult& r);
 
 }  // namespace gradflow::app

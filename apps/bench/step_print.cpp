@@ -25,13 +25,21 @@ std::string timing_row(const char* name, const Timing& t) {
                      ms(t.minimum), ms(t.maximum), t.samples.size(), t.steps);
 }
 
-TextTable launch_table(const char* title, const std::vector<LaunchTiming>& rows, const StepResult& r) {
-  TextTable table(
-      {{title, true, 16}, {"count"}, {"ms"}, {"%"}, {"GFLOP/s"}, {"% of peak"}, {"GB/s"}, {"% of triad"}});
+TextTable launch_table(const std::string& title, const std::vector<LaunchTiming>& rows, const StepResult& r) {
+  TextTable table({{title, true, 16},
+                   {"count"},
+                   {"ms"},
+                   {"%"},
+                   {"floor"},
+                   {"GFLOP/s"},
+                   {"% of peak"},
+                   {"GB/s"},
+                   {"% of triad"}});
   for (const LaunchTiming& t : rows) {
     const double flops = per_second(t.cost.flops, t.seconds), bytes = per_second(t.cost.bytes, t.seconds);
     table.add({t.name, fmt::format("{}", t.launches), fmt::format("{:.3f}", ms(t.seconds)),
                fmt::format("{:.1f}", 100 * per_second(t.seconds, r.launch_seconds)),
+               fmt::format("{:.3f}", ms(t.floor)),
                fmt::format("{:.1f}", 1e-9 * flops),
                fmt::format("{:.0f}", 100 * per_second(flops, r.ceilings.matmul_flops)),
                fmt::format("{:.1f}", 1e-9 * bytes),
@@ -57,11 +65,40 @@ Json json_of(const std::vector<LaunchTiming>& rows) {
                     {"group", t.group},
                     {"launches", t.launches},
                     {"ms", ms(t.seconds)},
+                    {"floor_ms", ms(t.floor)},
                     {"bytes", t.cost.bytes},
                     {"flops", t.cost.flops},
                     {"gflops_per_second", 1e-9 * per_second(t.cost.flops, t.seconds)},
                     {"gbytes_per_second", 1e-9 * per_second(t.cost.bytes, t.seconds)}});
   return list;
+}
+
+Json json_of(const StepMemory& m) {
+  return {{"total_bytes", m.total()},
+          {"arena_bytes", m.arena},
+          {"arena_bytes_without_reuse", m.arena_without_reuse},
+          {"parameter_bytes", m.parameters},
+          {"parameter_copy_bytes", m.copies},
+          {"state_bytes", m.states},
+          {"moment_bytes", m.moments}};
+}
+
+std::string memory_line(const StepMemory& m) {
+  const auto sized = [](std::size_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  return fmt::format(
+      "memory: {}: arena {} ({} without reuse), parameters {}{}, moments {}, states {}\n", sized(m.total()),
+      sized(m.arena), sized(m.arena_without_reuse), sized(m.parameters),
+      m.copies ? fmt::format(", bf16 copies {}", sized(m.copies)) : "", sized(m.moments), sized(m.states));
+}
+
+// All, or the eight slowest; `what` is "layer" or "launch".
+std::string rows_text(const char* what, std::vector<LaunchTiming> rows, const StepResult& r, bool all,
+                      std::size_t width) {
+  constexpr std::size_t kFew = 8;
+  if (all || rows.size() <= kFew) return launch_table(fmt::format("by {}", what), rows, r).text(width);
+  std::ranges::stable_sort(rows, std::greater(), &LaunchTiming::seconds);
+  rows.resize(kFew);
+  return launch_table(fmt::format("slowest {} (--launches: all)", what), rows, r).text(width);
 }
 
 }  // namespace
@@ -83,36 +120,49 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
   if (!r.disturbance.empty()) out += fmt::format("note: {}\n", r.disturbance);
   if (!std::isfinite(r.loss))
     out += "note: the loss is not finite, so this network did not train: its timing may mislead\n";
-  out += fmt::format("\n{:.3f} GFLOP a step: {:.1f} GFLOP/s; {} moved: {:.1f} GB/s (by the median)\n",
-                     1e-9 * r.cost.flops, 1e-9 * per_second(r.cost.flops, r.step.median),
-                     bytes_text(r.cost.bytes), 1e-9 * per_second(r.cost.bytes, r.step.median));
+  out += fmt::format("\n{:.0f} {} (by the median)\n", per_second(o.network.batch, r.step.median),
+                     r.images ? "images/s" : "samples/s");
+  out += fmt::format("{:.3f} GFLOP a step: {:.1f} GFLOP/s; {} moved: {:.1f} GB/s\n", 1e-9 * r.cost.flops,
+                     1e-9 * per_second(r.cost.flops, r.step.median), bytes_text(r.cost.bytes),
+                     1e-9 * per_second(r.cost.bytes, r.step.median));
   out += fmt::format(
-      "measured here: matrix product {:.1f} GFLOP/s, triad {:.1f} GB/s (data in cache can be faster)\n\n",
+      "measured here: matrix product {:.1f} GFLOP/s, triad {:.1f} GB/s (data in cache can be faster)\n",
       1e-9 * r.ceilings.matmul_flops, 1e-9 * r.ceilings.triad_bytes);
-  out += launch_table("by kind", r.groups, r).text(width);
+  out += fmt::format("floor: {:.3f} ms, each launch at whichever of the two takes longer: the step takes {:.2f} x that\n",
+                     ms(r.floor), per_second(r.step.median, r.floor));
+  out += memory_line(r.memory);
+  out += '\n' + launch_table("by kind", r.groups, r).text(width);
   out += fmt::format("\nLaunches run singly sum to {:.3f} ms.\n\n", ms(r.launch_seconds));
-  std::vector<LaunchTiming> rows = r.launches;
-  if (!all_launches) {
-    std::ranges::stable_sort(rows, std::greater(), &LaunchTiming::seconds);
-    rows.resize(std::min<std::size_t>(rows.size(), 8));
-  }
-  return out +
-         launch_table(all_launches ? "by launch" : "slowest launches (--launches: all)", rows, r).text(width);
+  out += rows_text("layer", r.layers, r, all_launches, width) + '\n';
+  return out + rows_text("launch", r.launches, r, all_launches, width);
 }
 
 std::string step_json(const StepOptions& o, const StepResult& r) {
   Json j = {{"schema", "gradflow-bench/1"}};
-  j["context"] = {{"version", version()},       {"git_revision", git_revision()}, {"build", build_summary()},
-                  {"device", r.device},         {"device_model", r.device_model}, {"libraries", r.libraries},
-                  {"precision", r.precision},   {"threads", r.threads},           {"model", o.network.model},
-                  {"data", o.network.data},     {"batch", o.network.batch},       {"seed", o.network.seed},
-                  {"dtype", o.network.precision.dtype},   {"optimizer", o.optimizer},       {"probes", r.probes},
+  j["context"] = {{"version", version()},
+                  {"git_revision", git_revision()},
+                  {"build", build_summary()},
+                  {"device", r.device},
+                  {"device_model", r.device_model},
+                  {"libraries", r.libraries},
+                  {"precision", r.precision},
+                  {"threads", r.threads},
+                  {"model", o.network.model},
+                  {"data", o.network.data},
+                  {"batch", o.network.batch},
+                  {"seed", o.network.seed},
+                  {"dtype", o.network.precision.dtype},
+                  {"optimizer", o.optimizer},
+                  {"probes", r.probes},
                   {"graph", o.record},
-                  {"parameters", r.parameters}, {"arena_bytes", r.arena_bytes}};
+                  {"parameters", r.parameters}};
   j.update(json_of(r.step));
+  j["images_per_second"] = per_second(o.network.batch, r.step.median);
   j["flops"] = r.cost.flops;
   j["bytes"] = r.cost.bytes;
   j["gflops_per_second"] = 1e-9 * per_second(r.cost.flops, r.step.median);
+  j["floor_ms"] = ms(r.floor);
+  j["memory"] = json_of(r.memory);
   j["loss"] = r.loss;
   if (o.probes) {
     j["step_without_probes"] = json_of(r.step_without_probes);
@@ -126,6 +176,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                {"preempted", r.load.preempted},
                {"disturbance", r.disturbance}};
   j["groups"] = json_of(r.groups);
+  j["layers"] = json_of(r.layers);
   j["launches"] = json_of(r.launches);
   return json_text(j);
 }

@@ -277,7 +277,7 @@ class Convolutional(Program):
             self.works("plan", *common)
             self.works("measure", *common, "--json", "m.json")
             self.assertGreater(self.read_json("m.json")["loss"], 0)
-            self.works("bench", "step", *common, "--repeat", "1", "--probes", "all")
+            self.assertIn("images/s", self.works("bench", "step", *common, "--repeat", "1", "--probes", "all"))
             self.works("train", *common, "--optimizer", "sgd", "--lr", "0.1", "--steps", "3", "--out", "run-" + model[:5])
         self.works("train", "--resume", "--out", "run-plain", "--steps", "5")
 
@@ -435,9 +435,19 @@ class Bench(Program):
         self.assertEqual(len(b["samples_ms"]), 3)
         self.assertGreater(b["ceilings"]["matmul_gflops_per_second"], 0)
         self.assertGreater(b["ceilings"]["triad_gbytes_per_second"], 0)
-        self.assertAlmostEqual(sum(g["ms"] for g in b["groups"]), sum(l["ms"] for l in b["launches"]), places=6)
-        self.assertIn("linear backward", text)
-        self.assertIn("without probes", text)
+        for rows in (b["groups"], b["layers"]):
+            for key in ("ms", "floor_ms", "bytes", "flops", "launches"):
+                self.assertAlmostEqual(sum(row[key] for row in rows), sum(launch[key] for launch in b["launches"]), places=6)
+        self.assertAlmostEqual(b["floor_ms"], sum(launch["floor_ms"] for launch in b["launches"]), places=9)
+        for launch in b["launches"]:
+            slower = max(launch["flops"] / b["ceilings"]["matmul_gflops_per_second"], launch["bytes"] / b["ceilings"]["triad_gbytes_per_second"])
+            self.assertAlmostEqual(launch["floor_ms"], 1e-6 * slower, places=9)
+        self.assertAlmostEqual(b["images_per_second"] * b["median_ms"], 8e3, places=3)
+        memory = b["memory"]
+        self.assertEqual(memory["total_bytes"], sum(memory[key + "_bytes"] for key in ("arena", "parameter", "parameter_copy", "state", "moment")))
+        self.assertEqual(memory["moment_bytes"], memory["parameter_bytes"])  # sgd keeps one number a parameter
+        for words in ("linear backward", "without probes", "samples/s", "floor: ", "memory: ", "layer", "launch"):
+            self.assertIn(words, text)
 
     def test_kernels_in_every_form(self):
         kernels = ["bench", "kernels", "--device", "cpu", "--only", "^(relu_forward|fill)_f32$", "--size", "2^10,1000", "--repeat", "2"]

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""PyTorch's time and memory for one training step, beside `gradflow bench step`; prints one line of JSON.
+
+    scripts/bench_torch_step.py resnet-20 --batch 128 --dtype bf16                 eager
+    scripts/bench_torch_step.py imagenet-50 --batch 256 --dtype bf16 --compile     torch.compile(mode="max-autotune")
+
+A step is forward, cross-entropy, backward, SGD with momentum and weight decay, on one batch in memory, images
+channels-last. bf16 is autocast; f32 is f32 in convolutions too, where PyTorch's default would be TF32. What makes PyTorch faster is
+on: cuDNN's search for algorithms, the fused optimizer. A sample is as many steps as last 20 ms, on the host's clock around
+a wait for the device. peak_bytes is the largest sum of its tensors at any time (max_memory_allocated).
+"""
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+
+import torch_models
+
+
+def sgd(torch, parameters):
+    settings = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
+    try:
+        return torch.optim.SGD(parameters, fused=True, **settings)
+    except (RuntimeError, TypeError):  # before 2.3
+        return torch.optim.SGD(parameters, foreach=True, **settings)
+
+
+def measure(torch, o):
+    torch.manual_seed(0)
+    cuda = o.device == "cuda"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.dtype == "tf32"
+    torch.backends.cudnn.benchmark = True
+    model, x, classes = torch_models.training_peer(torch, o.work, o.batch, o.device)
+    labels = torch.randint(0, classes, (o.batch,), device=o.device)
+    optimizer = sgd(torch, model.parameters())
+
+    def loss_of(x, labels):
+        with torch.autocast(o.device, torch.bfloat16, enabled=o.dtype == "bf16"):
+            return torch.nn.functional.cross_entropy(model(x), labels)
+
+    loss = torch.compile(loss_of, mode="max-autotune") if o.compile else loss_of
+
+    def run(steps):
+        if cuda:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss(x, labels).backward()
+            optimizer.step()
+        if cuda:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / steps
+
+    start = time.perf_counter()
+    run(1)
+    first = time.perf_counter() - start
+    best = min(run(1) for _ in range(5))
+    steps = max(1, math.ceil(0.02 / best))
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    end = time.perf_counter() + o.seconds
+    samples = [run(steps)]
+    while len(samples) < o.repeat and time.perf_counter() < end:
+        samples.append(run(steps))
+    return {"median_ms": 1e3 * statistics.median(samples), "min_ms": 1e3 * min(samples), "samples": len(samples), "steps_per_sample": steps,
+            "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None, "first_step_seconds": first,
+            "parameters": sum(p.numel() for p in model.parameters()), "version": torch.__version__}
+
+
+def work(text):
+    kind, _, depth = text.partition("-")
+    if not depth.isdigit() or not (kind == "mlp" and int(depth) > 1 or kind == "resnet" and int(depth) % 6 == 2 and int(depth) > 2
+                                   or kind == "imagenet" and int(depth) in torch_models.BLOCKS):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of mlp-DEPTH, resnet-DEPTH (6n+2) and imagenet-18, 34, 50, 101, 152")
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=work, help="mlp-DEPTH, resnet-DEPTH or imagenet-DEPTH")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--repeat", type=int, default=50, help="samples at most")
+    parser.add_argument("--seconds", type=float, default=5, help="no new sample after so long")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    o = parser.parse_args()
+    try:
+        import torch
+        reason = "" if o.device == "cpu" or torch.cuda.is_available() else "PyTorch sees no CUDA device"
+    except ImportError as error:
+        torch, reason = None, f"no PyTorch ({error})"
+    if not reason and o.compile and not hasattr(torch, "compile"):
+        reason = f"PyTorch {torch.__version__} has no torch.compile"
+    if reason:
+        print(json.dumps({"reason": reason}))
+        return 3
+    print(json.dumps(measure(torch, o)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
