@@ -41,19 +41,33 @@ SPEED = {  # by the name that --only takes: model, data, dtype, the same for tor
     "resnet20": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128", "f32", "resnet-20"),
     "resnet20-bf16": ("resnet:depth=20", "synthetic:height=32,width=32,channels=3,n=1024,test=128", "bf16", "resnet-20"),
 }
+# Every family and what can be chosen in it: depth, shortcut, version, normalization, what stands on a branch.
 CHECK_MODELS = [
     "mlp:depth=6,width=64,act=relu,init=he",
     "mlp:depth=6,width=64,act=tanh,init=xavier,skip=on",
     "mlp:depth=6,width=64,act=sigmoid,init=xavier,norm=bn",
     "mlp:depth=8,width=64,act=relu,init=he,norm=bn,skip=on,branch=2,branch_scale=0.5",
+    "mlp:depth=8,width=64,act=tanh,skip=on,branch_scale=skipinit,bias=off",
+    "mlp:depth=8,width=64,act=relu,skip=on,branch=2,init=fixup",
     "mlp:depth=50,width=256,act=relu,init=he",
+    "plain:depth=20",
+    "plain:depth=20,norm=none",
+    "plain:depth=14,version=v2,act=sigmoid,init=xavier",
     "resnet:depth=20",
     "resnet:depth=20,shortcut=B,act=tanh",
+    "resnet:depth=14,shortcut=C",
+    "resnet:depth=20,version=v2",
+    "resnet:depth=14,version=v2,shortcut=B,branch_scale=1/sqrt(L)",
     "resnet:depth=20,version=v2,shortcut=C,branch_scale=0.5",
-    "plain:depth=20,norm=none",
+    "resnet:depth=20,norm=none,branch_scale=skipinit,act=tanh",
     "resnet:depth=20,branch_scale=rezero",
+    "resnet:depth=14,version=v2,norm=none,branch_scale=rezero,act=tanh",
+    "resnet:depth=14,norm=none,init=fixup,act=tanh",
+    "resnet:depth=14,version=v2,shortcut=B,norm=none,init=fixup,act=tanh",
     "resnet18",
+    "resnet34:act=tanh",
     "resnet50",
+    "resnet50:norm=none,branch_scale=skipinit,act=tanh",
 ]
 BF16_MODELS = ["mlp:depth=8,width=64,act=tanh,init=xavier", "resnet:depth=20,act=tanh"]
 LIMIT = {"f32": 1e-4, "f64": 1e-8, "bf16": 0.15}
@@ -63,7 +77,7 @@ def check_inputs(model):
     """Data, batch and type of a gradient comparison. Of the millions of ReLU inputs that batch norm spreads around zero in
     a convolutional network, some lie within f32's rounding of zero: the two programs then differ in their sign, and
     gradients by percents, without either being wrong. Such networks are compared in f64."""
-    kinks = "norm=none" not in model and "act=" not in model
+    kinks = "norm=none" not in model and ("act=" not in model or "act=relu" in model)
     if model.startswith("mlp"):
         return "synthetic:features=256", 128, "f32"
     if model[6:].split(":")[0].isdigit():  # resnet50
@@ -100,6 +114,12 @@ def branch_scale(options, blocks):
     return 1 if options["branch_scale"] in ("skipinit", "rezero") else float(options["branch_scale"])
 
 
+def scalar(weights, name, v):
+    """A learned number and a scalar bias, where the network has them."""
+    v = v * weights[name + ".scale"] if name + ".scale" in weights else v
+    return v + weights[name + ".shift"] if name + ".shift" in weights else v
+
+
 def conv_forward(torch, spec, weights, x):
     """The convolutional networks of the same header. Weights lie as [outputs, height, width, channels]."""
     functional = torch.nn.functional
@@ -108,9 +128,6 @@ def conv_forward(torch, spec, weights, x):
     preact, residual = options.get("version") == "v2", not spec.startswith("plain")
     blocks = sorted({tuple(int(n) for n in name[5:].split(".")[:2]) for name in weights if name.startswith("layer")})
     scale = branch_scale(options, len(blocks))
-
-    def learned(block, v):
-        return v * weights[block + "branch.scale"] if block + "branch.scale" in weights else v
 
     def conv(name, v, stride):
         w = weights[name + ".weight"].permute(0, 3, 1, 2)
@@ -121,10 +138,13 @@ def conv_forward(torch, spec, weights, x):
             return v
         return functional.batch_norm(v, None, None, weights[name + ".weight"], weights[name + ".bias"], training=True)
 
+    def bias(name, v):  # fixup's, and the learned number at the end of a branch
+        return scalar(weights, name, v)
+
     imagenet = weights["conv1.weight"].shape[1] == 7
     x = conv("conv1", x.permute(0, 3, 1, 2), 2 if imagenet else 1)
     if not preact:
-        x = act(norm("bn1", x))
+        x = act(bias("bias1", norm("bn1", x)))
     if imagenet:
         x = functional.max_pool2d(x, 3, 2, 1)
     for stage, index in blocks:
@@ -132,24 +152,26 @@ def conv_forward(torch, spec, weights, x):
         stride = 2 if index == 0 and stage > 1 else 1
         count = 3 if name + "conv3.weight" in weights else 2
         out = weights[f"{name}conv{count}.weight"].shape[0]
-        branch = act(norm(name + "bn1", x)) if preact else x
+        branch = act(bias(name + "bias1a", norm(name + "bn1", x))) if preact else x
+        branch = bias(name + ("bias1b" if preact else "bias1a"), branch)
         if name + "downsample.0.weight" in weights:
             skip = conv(name + "downsample.0", branch, stride)
             skip = skip if preact else norm(name + "downsample.1", skip)
         else:
             skip = functional.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, out - x.shape[1]))
         for k in range(1, count + 1):
-            if preact and k > 1:
-                branch = act(norm(f"{name}bn{k}", branch))
+            if k > 1:
+                branch = act(bias(f"{name}bias{k}a", norm(f"{name}bn{k}", branch))) if preact else branch
+                branch = bias(f"{name}bias{k}{'b' if preact else 'a'}", branch)
             branch = conv(f"{name}conv{k}", branch, stride if k == count - 1 else 1)
             if not preact:
                 branch = norm(f"{name}bn{k}", branch)
-                branch = act(branch) if k < count else branch
-        branch = learned(name, branch)
+                branch = act(bias(f"{name}bias{k}b", branch)) if k < count else branch
+        branch = bias(name + "branch", branch)
         x = skip + scale * branch if residual else branch
         x = x if preact else act(x)
-    x = act(norm("bn", x)) if preact else x
-    return functional.linear(x.mean((2, 3)), weights["fc.weight"], weights["fc.bias"])
+    x = act(bias("bias1", norm("bn", x))) if preact else x
+    return functional.linear(bias("bias2", x.mean((2, 3))), weights["fc.weight"], weights["fc.bias"])
 
 
 def torch_forward(torch, spec, weights, x):
@@ -164,10 +186,12 @@ def torch_forward(torch, spec, weights, x):
         return functional.linear(v, weights[name + ".weight"], weights.get(name + ".bias"))
 
     def unit(block, suffix, v):
+        v = scalar(weights, f"{block}.bias{suffix}a", v)
         if options["norm"] == "bn":
             norm = f"{block}.norm{suffix}"
             v = functional.batch_norm(v, None, None, weights[norm + ".scale"], weights[norm + ".shift"], training=True)
-        return linear(f"{block}.linear{suffix}", act(v))
+        v = scalar(weights, f"{block}.bias{suffix}b", act(v))
+        return linear(f"{block}.linear{suffix}", v)
 
     blocks = sorted({name.split(".")[0] for name in weights if name.startswith("block")})
     z = linear("stem.linear", x)
@@ -178,21 +202,45 @@ def torch_forward(torch, spec, weights, x):
             branch = z
             for k in range(1, int(options["branch"]) + 1):
                 branch = unit(block, "" if options["branch"] == "1" else str(k), branch)
-            if block + ".branch.scale" in weights:
-                branch = branch * weights[block + ".branch.scale"]
-            z = z + branch_scale(options, len(blocks)) * branch
+            z = z + branch_scale(options, len(blocks)) * scalar(weights, block + ".branch", branch)
     return unit("head", "", z)
 
 
-def check(program, model, data, batch, dtype):
+def measure_step(program, device, model, data, batch, dtype, folder, weights=None):
+    """(every tensor of one forward and backward pass, the loss) of gradflow."""
+    import torch
+    tensors_file, json_file = Path(folder) / "t.safetensors", Path(folder) / "m.json"
+    command = [program, "measure", "--device", device, "--model", model, "--data", data, "--batch", str(batch), "--dtype", dtype,
+               "--save-tensors", tensors_file, "--json", json_file]
+    subprocess.run(command + (["--weights", weights] if weights else []), check=True, stdout=subprocess.DEVNULL)
+    tensors = {name: torch.from_numpy(value) for name, value in read_safetensors(tensors_file).items()}
+    return tensors, json.loads(json_file.read_text())["loss"]
+
+
+def awakened(torch, tensors):
+    """The same weights, but with noise on those that are all alike: where a branch is multiplied by zero or the classifier is zero, no
+    gradient flows, and nothing would be compared. In PyTorch's layout, with the running statistics that a file must hold."""
+    torch.manual_seed(5)
+    weights = {n: t for n, t in tensors.items() if f"grad/{n}" in tensors and "activation/" not in n and n != "x"}
+    for name, t in list(weights.items()):
+        if (t == t.flatten()[0]).all():
+            t = t + 0.3 * torch.randn(t.shape, dtype=t.dtype) / (t.shape[-1] ** 0.5 if t.dim() > 1 else 1)
+        weights[name] = t.permute(0, 3, 1, 2) if t.dim() == 4 else t
+        norm = name.removesuffix(".weight")
+        if t.dim() == 1 and norm != name:
+            weights[norm + ".running_mean"], weights[norm + ".running_var"] = torch.zeros_like(t), torch.ones_like(t)
+    return weights
+
+
+def check(program, device, model, data, batch, dtype):
     """Largest relative difference of the loss and of any gradient between gradflow and PyTorch."""
     import torch
     with tempfile.TemporaryDirectory() as folder:
-        tensors_file, json_file = Path(folder) / "t.safetensors", Path(folder) / "m.json"
-        subprocess.run([program, "measure", "--device", "cpu", "--model", model, "--data", data, "--batch", str(batch),
-                        "--dtype", dtype, "--save-tensors", tensors_file, "--json", json_file], check=True, stdout=subprocess.DEVNULL)
-        tensors = {name: torch.from_numpy(value) for name, value in read_safetensors(tensors_file).items()}
-        loss_here = json.loads(json_file.read_text())["loss"]
+        tensors, loss_here = measure_step(program, device, model, data, batch, dtype, folder)
+        if any(word in model for word in ("fixup", "rezero", "skipinit")):
+            file = Path(folder) / "w.safetensors"
+            write_safetensors(file, awakened(torch, tensors))
+            tensors, loss_here = measure_step(program, device, model, data, batch, dtype, folder, file)
     names = [n for n in tensors if f"grad/{n}" in tensors and "activation/" not in n and n not in ("x", "labels")]
     weights = {n: tensors[n].requires_grad_() for n in names}
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
@@ -241,12 +289,9 @@ def check_round_trip(program):
     module = torch_models.imagenet_resnet(torch, 18, 100)
     data, batch, dtype = check_inputs("resnet18")
     with tempfile.TemporaryDirectory() as folder:
-        weights, tensors_file, json_file = (Path(folder) / name for name in ("w.safetensors", "t.safetensors", "m.json"))
+        weights = Path(folder) / "w.safetensors"
         write_safetensors(weights, module.state_dict())
-        subprocess.run([program, "measure", "--device", "cpu", "--model", "resnet18", "--data", data, "--batch", str(batch), "--dtype", dtype,
-                        "--weights", weights, "--save-tensors", tensors_file, "--json", json_file], check=True, stdout=subprocess.DEVNULL)
-        tensors = {name: torch.from_numpy(value) for name, value in read_safetensors(tensors_file).items()}
-        loss_here = json.loads(json_file.read_text())["loss"]
+        tensors, loss_here = measure_step(program, "cpu", "resnet18", data, batch, dtype, folder, weights)
     module = module.double()
     loss = torch.nn.functional.cross_entropy(module(tensors["x"].permute(0, 3, 1, 2)), tensors["labels"].long())
     loss.backward()
@@ -341,6 +386,7 @@ def main():
     parser.add_argument("--model", action="append", help="compare gradients of this model instead of the built-in list")
     parser.add_argument("--data", help="for the gradients; the default fits each model")
     parser.add_argument("--only", choices=sorted(SPEED), action="append", help="time this step alone")
+    parser.add_argument("--device", default="cpu", help="for gradflow's gradients: cpu, or cuda, which compares networks in f32 and bf16 alone")
     parser.add_argument("--no-speed", action="store_true")
     parser.add_argument("--no-gradients", action="store_true")
     parser.add_argument("--json", help="write all figures to this file")
@@ -362,13 +408,16 @@ def main():
     checks = [(model, *check_inputs(model)) for model in arguments.model or CHECK_MODELS]
     if not arguments.model:
         checks += [(model, *check_inputs(model)[:2], "bf16") for model in BF16_MODELS]
+    if arguments.device != "cpu":  # which has no f64
+        checks = [c for c in checks if c[3] != "f64"]
+    elif not arguments.model:
         checks.append(None)
     for wanted in [] if arguments.no_gradients else checks:
         if wanted is None:
             r = check_round_trip(arguments.program)
         else:
             model, data, batch, dtype = wanted
-            r = check(arguments.program, model, arguments.data or data, batch, dtype)
+            r = check(arguments.program, arguments.device, model, arguments.data or data, batch, dtype)
         model, dtype = r["model"], r["dtype"]
         results["gradients"].append(r)
         bad = not (r["gradient_difference"] <= LIMIT[dtype] and r["loss_difference"] <= LIMIT[dtype])

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Everything a GPU can tell about gradflow, in one command that ends well within ten minutes.
 
-Steps, each with its own time limit, so that one that fails or hangs does not stop the others: the device; the tests with
-REQUIRE_GPU=1; whole networks against NumPy; compute-sanitizer's four tools on the kernel tests; every kernel
-beside PyTorch (eager and torch.compile), a family at a time in turn; training steps with and without recording;
-the demo. Writes summary.json, summary.md, kernels.csv, kernels.svg and log.txt. A figure that was not measured is
-empty there. The clocks and settings of the device are read, never changed.
+Parts, in this order, each of which gets its share of the time that is left: the tests with REQUIRE_GPU=1, and whole networks
+against NumPy and PyTorch (tests); every kernel beside PyTorch, eager and torch.compile, a family at a time in turn (kernels);
+training steps with and without recording and probes, beside the same two (steps); the demo (demo); compute-sanitizer's four
+tools on the kernel tests (sanitizers). --parts steps,demo runs some of them, which then have all the time. What fails or
+does not end in time is reported as such and stops nothing else. Writes summary.json, summary.md, kernels.csv, kernels.svg and
+log.txt. A figure that was not measured is empty there. The clocks and settings of the device are read, never changed.
 
 Programs come from --bundle (scripts/gpu_bundle.sh) or from --build (default: build). What PyTorch cannot do here
 stays empty; without compute-sanitizer or NumPy those steps are skipped, and say so.
@@ -14,9 +15,11 @@ import argparse
 import ctypes
 import datetime
 import glob
+import importlib.util
 import json
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +27,10 @@ import tarfile
 import tempfile
 import time
 
+import gpu_kernels
+import gpu_steps
 import gpu_summary
+from gpu_steps import last_line
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -33,12 +39,16 @@ ROOT = os.path.dirname(HERE)
 NEED_BUILD_TREE = ["CudaModule.RefusesALibraryThatIsNotOurs", "CudaModule.PassesOnThatInterfacesDiffer",
                    "CudaModule.SaysSoWhenThereIsNoReason", "CudaModule.ExceptionsKeepTheirTypeAcrossTheModule",
                    "CudaModule.TheRealOne*"]
+# What a part gets of the time that is left, beside those still to come.
+PARTS = {"tests": 150, "kernels": 150, "steps": 200, "demo": 40, "sanitizers": 100}
 SANITIZERS = ["memcheck", "racecheck", "initcheck", "synccheck"]
-# In turn with PyTorch: a family's kernels, then the same by PyTorch, then the next family.
-FAMILIES = ["^(memory|fill)_", "^(linear|relu|leaky_relu)_", "^(tanh|sigmoid)_", "^(gelu|silu|softplus)_",
-            "^(residual|column_sum|broadcast|bias|add|scale)", "^(batch_norm|softmax)", "^(sgd|nesterov|adam)",
-            "^(?!(memory|fill|linear|relu|leaky_relu|tanh|sigmoid|gelu|silu|softplus|residual|column_sum|broadcast|bias|add|"
-            "scale|batch_norm|softmax|sgd|nesterov|adam))"]
+
+
+def allowance(left, part, wanted):
+    """Seconds for one part: its share of what is left for it and the wanted ones behind it."""
+    order = list(PARTS)
+    rest = [p for p in order[order.index(part):] if p in wanted]
+    return left * PARTS[part] / sum(PARTS[p] for p in rest)
 
 
 def gpu_count(library):
@@ -64,7 +74,7 @@ def nvidia_smi():
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(fields, [value.strip() for value in out.splitlines()[0].split(",")]))
+    return dict(zip(fields, [value.strip() for value in out.partition("\n")[0].split(",")]))
 
 
 def library_folders():
@@ -82,12 +92,17 @@ def library_folders():
 class Check:
     def __init__(self, out, seconds):
         self.out = out
-        self.end = time.monotonic() + seconds
+        self.end = self.part_end = time.monotonic() + seconds
         self.log = open(os.path.join(out, "log.txt"), "w", encoding="utf-8")
         self.summary = {"schema": "gradflow-gpu-check/1", "steps": []}
 
     def left(self):
-        return self.end - time.monotonic()
+        """Seconds of the part that is running."""
+        return min(self.end, self.part_end) - time.monotonic()
+
+    def begin(self, part, wanted):
+        now = time.monotonic()
+        self.part_end = now + allowance(max(self.end - now, 0), part, wanted)
 
     def say(self, text):
         print(text, flush=True)
@@ -140,8 +155,7 @@ class Check:
             self.record(name, "failed", started, limit, wrong)
             return False, output
         if status and not detail:
-            lines = [line.strip() for line in output.splitlines() if line.strip()]
-            detail = lines[-1][:300] if lines else ""
+            detail = last_line(output)
         self.record(name, "failed" if status else "passed", started, limit, (f"exit {status}; " if status else "") + detail)
         return status == 0, output
 
@@ -165,7 +179,16 @@ def gtest_counts(path):
     return f"{total - skipped - failed} passed, {skipped} skipped, {failed} failed"
 
 
-def run_tests(check, programs, env, folder, bundled):
+def write_launcher(path, program, env):
+    """A program that runs `program` with the libraries that `env` names."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\nLD_LIBRARY_PATH={shlex.quote(env['LD_LIBRARY_PATH'])}\nexport LD_LIBRARY_PATH\n"
+                   f"exec {shlex.quote(os.path.abspath(program))} \"$@\"\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def run_tests(check, programs, env, torch_env, folder, bundled):
     required = dict(env, REQUIRE_GPU="1")
     for name, limit in (("test_kernels", 120), ("test_engine", 40)):
         record = os.path.join(folder, name + ".json")
@@ -173,14 +196,16 @@ def run_tests(check, programs, env, folder, bundled):
         if bundled and name == "test_kernels":
             command.append("--gtest_filter=-" + ":".join(NEED_BUILD_TREE))
         check.step(name, command, limit, required, lambda status, output, record=record: gtest_counts(record))
-    try:
-        import numpy  # noqa: F401
-    except ImportError:
-        check.skip("networks against NumPy", "no NumPy")
-        return
-    check.step("networks against NumPy", [sys.executable, "-B", os.path.join(ROOT, "tests/golden/check_tensors.py"), "--program",
-                                          programs["gradflow"], "--device", "cuda"], 60, env,
-               lambda status, output: output.strip().splitlines()[-1][:300] if output.strip() else "")
+    # The interpreter of these scripts keeps its own libraries; the program gets those of the bundle.
+    launcher = write_launcher(os.path.join(folder, "gradflow.sh"), programs["gradflow"], env)
+    wants = {"networks against NumPy": (["tests/golden/check_tensors.py"], "numpy"),
+             "networks against PyTorch": (["scripts/compare_torch.py", "--no-speed"], "torch")}
+    for name, (script, module) in wants.items():
+        if importlib.util.find_spec(module) is None:
+            check.skip(name, f"no {module}")
+            continue
+        check.step(name, [sys.executable, "-B", os.path.join(ROOT, script[0]), *script[1:], "--program", launcher, "--device", "cuda"], 60,
+                   torch_env, lambda status, output: last_line(output))
 
 
 def find_sanitizer():
@@ -198,8 +223,8 @@ def run_sanitizers(check, programs, env):
         for name in SANITIZERS:
             check.skip(name, "no compute-sanitizer")
         return
-    started, limit = time.monotonic(), 150
-    allowed = min(limit, check.left() - 5)
+    started, limit = time.monotonic(), round(check.left())
+    allowed = check.left() - 5
     if allowed < 10:
         for name in SANITIZERS:
             check.skip(name, "no time was left")
@@ -216,103 +241,6 @@ def run_sanitizers(check, programs, env):
             check.record(name, "timeout", started, limit, "no verdict: ended before the tests were")
         else:
             check.record(name, "failed" if status else "passed", started, limit, (f"exit {status}; " if status else "") + said)
-
-
-class Torch:
-    """scripts/bench_torch_kernels.py as a process that answers one question a line, or the reason there is none."""
-
-    def __init__(self, check, env):
-        self.check, self.reason = check, ""
-        # PyTorch brings libraries of its own; ours must not get in its way.
-        self.process = subprocess.Popen([sys.executable, "-B", os.path.join(HERE, "bench_torch_kernels.py"), "--serve"], env=env,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=check.log, text=True, start_new_session=True)
-        self.info = self.ask({}, 60)
-        if "reason" in self.info or not self.info:
-            self.reason = self.info.get("reason", "PyTorch did not answer")
-
-    def ask(self, question, seconds):
-        import selectors
-        try:
-            self.process.stdin.write(json.dumps(question) + "\n")
-            self.process.stdin.flush()
-            selector = selectors.DefaultSelector()
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(max(seconds, 0.1)):
-                self.close()
-                return {"reason": f"no answer within {seconds:.0f} s"}
-            return json.loads(self.process.stdout.readline() or "{}")
-        except (OSError, ValueError) as error:
-            return {"reason": str(error)}
-
-    def close(self):
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except OSError:
-            pass
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-def run_kernels(check, programs, env, torch_env, folder):
-    """Rows of gradflow with PyTorch's times beside them, a family at a time."""
-    started, limit = time.monotonic(), 260
-    end = started + min(limit, check.left() - 60)
-    torch = Torch(check, torch_env)
-    result = {"torch": torch.info if not torch.reason else None, "torch_reason": torch.reason, "rows": [], "rejected": [], "skipped": []}
-    faults = []
-    for i, family in enumerate(FAMILIES):
-        if end - time.monotonic() < 5:
-            faults.append("no time was left for " + family)
-            continue
-        file = os.path.join(folder, f"kernels-{i}.json")
-        command = [programs["gradflow"], "bench", "kernels", "--device", "cuda", "--only", family, "--json", file]
-        status, output = check.wait(check.start(command, env), end - time.monotonic())
-        if status not in (0, 1) or not os.path.exists(file):
-            reason = output.strip().splitlines()[-1][:200] if output.strip() else ""
-            if "no kernel's name matches" not in reason:
-                faults.append(f"{family}: {'out of time' if status is None else f'exit {status}'} {reason}")
-            continue
-        with open(file, encoding="utf-8") as opened:
-            ours = json.load(opened)
-        result.setdefault("context", ours["context"])
-        result.setdefault("yardsticks", []).append(ours["yardstick"])
-        for key in ("rows", "rejected", "skipped"):
-            result[key] += ours[key]
-        if torch.reason:
-            continue
-        largest = max((row["size"] for row in ours["rows"]), default=0)
-        for row in ours["rows"]:
-            seconds = end - time.monotonic()
-            question = {"name": row["name"], "dtype": row["dtype"], "size": row["size"], "rows": row.get("rows", 0),
-                        "columns": row.get("columns", 0), "compile": row["size"] == largest and seconds > 20 * (len(FAMILIES) - i)}
-            if seconds < 3:
-                faults.append("no time was left for PyTorch's " + row["name"])
-                break
-            answer = torch.ask(question, seconds)
-            if "reason" in answer and torch.process.poll() is not None:
-                torch.reason = answer["reason"]
-                faults.append(f"PyTorch stopped at {row['name']}: {torch.reason}")
-                break
-            row["torch"] = answer
-    torch.close()
-    detail = f"{len(result['rows'])} rows, {len(result['rejected'])} above a ceiling"
-    if result["torch_reason"]:
-        detail += f"; without PyTorch: {result['torch_reason']}"
-    check.summary["kernels"] = result
-    bad = bool(faults or result["rejected"] or not result["rows"])
-    check.record("kernels", "failed" if bad else "passed", started, limit, "; ".join([detail, *faults])[:600])
-
-
-def run_steps(check, programs, env, folder):
-    check.summary["training_steps"] = {}
-    for graph in ("on", "off"):
-        file = os.path.join(folder, f"step-{graph}.json")
-        passed, _ = check.step(f"training step, recording {graph}", [programs["gradflow"], "bench", "step", "--device", "cuda", "--graph", graph,
-                                                                      "--json", file], 30, env, lambda status, output: "")
-        if passed:
-            with open(file, encoding="utf-8") as opened:
-                check.summary["training_steps"][graph] = json.load(opened)
 
 
 def run_demo(check, programs, env, folder):
@@ -343,10 +271,15 @@ def options(arguments):
     where.add_argument("--build", metavar="DIR", default=None, help="a finished build with tests (default: build)")
     parser.add_argument("--out", metavar="DIR", default="gpu-check", help="where the summary goes (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=9.0, help="in all (default: %(default)s)")
+    parser.add_argument("--parts", metavar="PART,...", default=",".join(PARTS), help="default: %(default)s")
     parser.add_argument("--libcuda", default="libcuda.so.1", help="the driver's library (default: %(default)s)")
     o = parser.parse_args(arguments)
     if not 0 < o.minutes <= 1000:
         parser.error("--minutes: more than 0")
+    o.parts = o.parts.split(",")
+    for part in o.parts:
+        if part not in PARTS:
+            parser.error(f"--parts: {part!r} is none of {', '.join(PARTS)}")
     if o.bundle and not os.path.isfile(os.path.join(o.bundle, "programs.tar.xz")):
         parser.error(f"no programs.tar.xz in {o.bundle}: make it with scripts/gpu_bundle.sh")
     return o
@@ -408,13 +341,18 @@ def check_all(check, o, folder):
     if not passed:
         check.say("The other steps would fail in the same way: they are left out.")
         return 1
-    run_tests(check, programs, env, folder, bool(o.bundle))
-    # First what must not miss its time, then what may.
-    run_kernels(check, programs, env, torch_env, folder)
-    run_steps(check, programs, env, folder)
-    check.summary["nvidia_smi_after"] = nvidia_smi()
-    run_demo(check, programs, env, folder)
-    run_sanitizers(check, programs, env)
+    run = {"tests": lambda: run_tests(check, programs, env, torch_env, folder, bool(o.bundle)),
+           "kernels": lambda: gpu_kernels.run(check, programs["gradflow"], env, torch_env, folder),
+           "steps": lambda: gpu_steps.run(check, programs["gradflow"], env, torch_env, folder),
+           "demo": lambda: run_demo(check, programs, env, folder),
+           "sanitizers": lambda: run_sanitizers(check, programs, env)}
+    for part in PARTS:
+        if part not in o.parts:
+            continue
+        check.begin(part, o.parts)
+        run[part]()
+        if part == "steps":
+            check.summary["nvidia_smi_after"] = nvidia_smi()
     return 0 if all(step["status"] in ("passed", "skipped") for step in check.summary["steps"]) else 1
 
 

@@ -111,5 +111,6 @@ def training_peer(torch, name, batch, device="cpu"):
     if kind == "resnet":
         model, x, classes = cifar_resnet(torch, depth), torch.randn(batch, 3, 32, 32, device=device), 10
     else:
-        model, x, classes = imagenet_resnet(torch, depth), torch.randn(batch, 3, 224, 224, device=device), 1000
+        # gradflow's data sets have at most 256 classes.
+        model, x, classes = imagenet_resnet(torch, depth, 256), torch.randn(batch, 3, 224, 224, device=device), 256
     return model.to(device).to(memory_format=last), x.to(memory_format=last), classes

@@ -16,6 +16,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 import gpu_check  # noqa: E402
+import gpu_kernels  # noqa: E402
+import gpu_steps  # noqa: E402
 import gpu_summary  # noqa: E402
 
 TIMED = {"median_us": 200.0, "min_us": 199.0, "max_us": 210.0, "samples": 20, "launches": 5, "gbytes_per_second": 2700.0}
@@ -25,6 +27,15 @@ def kernel_row(name, size, **more):
     return {"name": name, "family": "pointwise", "call": "pointwise_forward", "pass": "forward", "dtype": "f32", "size": size,
             "read_bytes": 4 * size, "written_bytes": 4 * size, "cold": dict(TIMED), "warm": dict(TIMED), "share": 0.93,
             "launch_bound": False, **more}
+
+
+def training_row(**more):
+    """As scripts/gpu_steps.py records it: 0.5 ms, PyTorch 4 ms and 0.8 ms, 2 GiB where PyTorch takes 4."""
+    ours = {"graph": {"median_ms": 0.5, "floor_ms": 0.25, "images_per_second": 256000.0, "memory": {"total_bytes": 2 << 30}},
+            "probes": {"median_ms": 0.515, "probe_overhead": 0.03}, "launches": {"median_ms": 0.75}}
+    targets = {"eager_ratio": ("at least", 8), "compile_ratio": ("at least", 1.7), "probe_ratio": ("at most", 1.02), "memory_ratio": ("at most", 0.8)}
+    return {"name": "Made-up network", "batch": 128, "ours": ours, "eager": {"median_ms": 4.0, "peak_bytes": 4 << 30}, "compile": {"median_ms": 0.8},
+            "targets": targets, **more}
 
 
 def full_summary():
@@ -37,7 +48,7 @@ def full_summary():
                                  kernel_row("relu_forward_f32", 1000, launch_bound=True),
                                  kernel_row("exotic_f32", 1 << 26, torch={})],
                         "rejected": [{"name": "wild_f32", "size": 1 << 26, "reason": "too fast"}], "skipped": []},
-            "training_steps": {"on": {"median_ms": 0.5, "min_ms": 0.4, "gflops_per_second": 5000.0}}, "demo": {"passed": True, "seconds": 12.0}}
+            "training_steps": {"rows": [training_row()], "torch_reason": ""}, "demo": {"passed": True, "seconds": 12.0}}
 
 
 class Summary(unittest.TestCase):
@@ -48,7 +59,22 @@ class Summary(unittest.TestCase):
         self.assertIn("launch-bound", text)
         self.assertIn("Refused: wild_f32, 2^26: too fast", text)
         self.assertIn("a \\| b", text)
-        self.assertIn("| on | 0.500 | 0.400 | 5000 |", text)
+        self.assertIn("| Made-up network, 128 | 0.500 | 256000 | 0.250 | 0.750 | 1.030 | 4.000 | 0.800 | 8.00 | 1.60 | 2.00 | 4.00 | 0.50 |", text)
+        for line in ("| eager ÷ ours | at least 8 | 8.000 | met |", "| compile ÷ ours | at least 1.7 | 1.600 | missed |",
+                     "| with probes ÷ without | at most 1.02 | 1.030 | missed |", "| our memory ÷ PyTorch's | at most 0.8 | 0.500 | met |"):
+            self.assertIn("| Made-up network " + line, text)
+
+    def test_a_step_that_overran_is_told(self):
+        late = {"reason": "no result within 60 s"}
+        row = training_row(eager={"median_ms": 4.0}, compile=late)
+        row["ours"]["launches"] = late
+        text = "\n".join(gpu_summary.training_lines([row]))
+        self.assertIn("| 0.500 | 256000 | 0.250 | – | 1.030 | 4.000 | – | 8.00 | – | 2.00 | – | – |", text)
+        self.assertIn("| Made-up network | compile ÷ ours | at least 1.7 | – | not measured |", text)
+        self.assertIn("Made-up network, compile: no result within 60 s", text)
+        self.assertIn("Made-up network, launches: no result within 60 s", text)
+        bare = gpu_summary.training_row(training_row(ours={}, eager=late))
+        self.assertEqual({key: value for key, value in bare.items() if value is not None}, {"compile_ms": 0.8})
 
     def test_what_is_missing_is_a_dash(self):
         text = gpu_summary.markdown(full_summary())
@@ -129,7 +155,7 @@ class Steps(WithFolder):
         for name in ("fill_f32", "memory_copy_f32", "linear_stats_f32", "leaky_relu_backward_bf16/accumulate", "bias_relu_forward_f32",
                      "residual_tanh_backward_bf16", "pool_max_all_f32", "batch_norm_forward_f32", "softmax_cross_entropy_f32/classes=10",
                      "sgd_update_f32/tensors=100", "mark_alive_f32", "gather_batch_f32", "anything_new_f32"):
-            self.assertEqual(sum(bool(re.search(family, name)) for family in gpu_check.FAMILIES), 1, name)
+            self.assertEqual(sum(bool(re.search(family, name)) for family in gpu_kernels.FAMILIES), 1, name)
 
     def test_kernels_come_family_by_family(self):
         program = self.script("gradflow", f"""
@@ -141,14 +167,97 @@ row = {kernel_row("relu_forward_f32", 1 << 20)!r}
 json.dump({{"context": {{}}, "yardstick": {{"reference_gbytes_per_second": 1.0}}, "rows": [row], "rejected": [], "skipped": []}},
           open(a[a.index("--json") + 1], "w"))
 """)
-        self.check.end = time.monotonic() + 600
-        gpu_check.run_kernels(self.check, {"gradflow": program}, dict(os.environ), dict(os.environ), self.folder)
+        self.check.end = self.check.part_end = time.monotonic() + 600
+        gpu_kernels.run(self.check, program, dict(os.environ), dict(os.environ), self.folder)
         kernels = self.check.summary["kernels"]
         self.assertEqual({row["name"] for row in kernels["rows"]}, {"relu_forward_f32"})
         # No GPU here: PyTorch is either absent or sees none, and its columns stay empty.
         if not kernels["torch"]:
             self.assertTrue(kernels["torch_reason"])
             self.assertNotIn("torch", kernels["rows"][0])
+
+
+    STEP = """
+import json, sys, time
+a = sys.argv
+if "resnet50" in a:
+    sys.exit("gradflow: no room")
+time.sleep({slow} if "off" in a else 0)
+record = {{"median_ms": 1.0, "launches": [1], "layers": [2], "samples_ms": [3], "arguments": a[1:]}}
+json.dump(record, open(a[a.index("--json") + 1], "w"))
+"""
+
+    def run_steps(self, slow=0, **environment):
+        program = self.script("gradflow", self.STEP.format(slow=slow))
+        works = [gpu_steps.work("small", "resnet-20", "resnet:depth=20", "synthetic", 4, "tf32"),
+                 gpu_steps.work("large", "imagenet-50", "resnet50", "synthetic", 4, "bf16")]
+        gpu_steps.run(self.check, program, dict(os.environ), dict(os.environ, **environment), self.folder, works)
+        return self.check.summary["training_steps"], self.check.summary["steps"][-1]
+
+    def fake_torch(self, answer):
+        """A module `torch` for bench_torch_step.py that leads to `answer`."""
+        self.script("fake/torch.py", f"import json, sys\nprint('a warning')\nprint(json.dumps({answer!r}))\nsys.exit({answer.get('exit', 0)})\n")
+        return os.path.join(self.folder, "fake")
+
+    def test_training_steps(self):
+        result, step = self.run_steps(PYTHONPATH=self.fake_torch({"median_ms": 9.0, "peak_bytes": 5}))
+        small, large = result["rows"]
+        self.assertEqual(set(small["ours"]), {"graph", "probes", "launches"})
+        self.assertEqual(set(small["ours"]["graph"]), {"median_ms", "arguments"})  # without the long lists
+        words = " ".join(small["ours"]["probes"]["arguments"])
+        self.assertIn("--model resnet:depth=20 --data synthetic --batch 4 --dtype f32 --tf32", words)
+        self.assertIn("--probes all", words)
+        self.assertEqual(large["ours"]["graph"]["reason"], "exit 1: gradflow: no room")
+        for row in result["rows"]:
+            self.assertEqual((row["eager"]["median_ms"], row["compile"]["median_ms"]), (9.0, 9.0))
+        self.assertEqual(step["status"], "failed")
+        self.assertIn("3 of 6 measured; large (graph): exit 1: gradflow: no room", step["detail"])
+
+    def test_training_steps_without_pytorch(self):
+        result, _ = self.run_steps(PYTHONPATH=self.fake_torch({"reason": "no PyTorch", "exit": 3}))
+        self.assertEqual(result["torch_reason"], "no PyTorch")
+        self.assertFalse(any("compile" in row for row in result["rows"]))
+        self.assertFalse("eager" in result["rows"][1])
+
+    def test_a_training_step_that_hangs_is_ended(self):
+        self.check.part_end = time.monotonic() + 5
+        started = time.monotonic()
+        result, step = self.run_steps(slow=60, PYTHONPATH=self.fake_torch({"reason": "no PyTorch", "exit": 3}))
+        self.assertLess(time.monotonic() - started, 20)
+        self.assertIn("median_ms", result["rows"][0]["ours"]["graph"])
+        self.assertIn("no result within", result["rows"][0]["ours"]["launches"]["reason"])
+        self.assertEqual(result["rows"][1]["ours"], {})
+        self.assertIn("large (graph): no time was left", step["detail"])
+
+    def test_parts_share_the_time(self):
+        every = list(gpu_check.PARTS)
+        whole = 540.0
+        self.assertEqual(gpu_check.allowance(whole, "demo", ["demo"]), whole)
+        left, given = whole, []
+        for part in every:
+            given.append(gpu_check.allowance(left, part, every))
+            left -= given[-1]
+        self.assertAlmostEqual(sum(given), whole)
+        self.assertGreater(min(given), 20)
+        # What one part leaves over, those behind it get.
+        self.assertGreater(gpu_check.allowance(whole - 10, "kernels", every), given[1])
+        self.check.end = time.monotonic() + 100
+        self.check.begin("kernels", ["kernels", "steps"])
+        self.assertAlmostEqual(self.check.left(), 100 * 150 / 350, delta=1)
+
+    def test_the_launcher_passes_arguments_and_libraries(self):
+        program = self.script("bin/it", "import os, sys; print(sys.argv[1:], os.environ['LD_LIBRARY_PATH'])")
+        launcher = gpu_check.write_launcher(os.path.join(self.folder, "launcher"), program, {"LD_LIBRARY_PATH": "/a b:/c'd"})
+        said = subprocess.run([launcher, "x y", "*"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        self.assertEqual(said, "['x y', '*'] /a b:/c'd\n")
+
+    def test_every_target_of_the_table_is_one_of_a_work(self):
+        names = {key for w in gpu_steps.WORKS for key in w["targets"]}
+        self.assertEqual(names, set(gpu_summary.TARGETS))
+        # Names that PyTorch's side understands.
+        import bench_torch_step
+        for w in gpu_steps.WORKS:
+            self.assertEqual(bench_torch_step.work(w["torch"]), w["torch"])
 
 
 class Program(WithFolder):
@@ -165,7 +274,7 @@ class Program(WithFolder):
         self.assertLess(time.monotonic() - started, 20)
 
     def test_bad_usage(self):
-        for arguments in (["--bundle", self.folder], ["--minutes", "0"], ["--minutes", "x"], ["--frobnicate"], ["--bundle", "a", "--build", "b"]):
+        for arguments in (["--bundle", self.folder], ["--minutes", "0"], ["--minutes", "x"], ["--frobnicate"], ["--parts", "test"], ["--bundle", "a", "--build", "b"]):
             result = self.run_check(*arguments)
             self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
 
