@@ -52,6 +52,15 @@ std::string suggestion(const std::string& wrong, const std::vector<std::string>&
   return near.empty() ? "" : fmt::format("; did you mean {}?", near);
 }
 
+// An option that was given nothing is a slip, such as a variable that is not set; it must not count as left out.
+void refuse_empty_values(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options())
+    for (const std::string& value : option->results())
+      if (value.empty() && option->get_items_expected_min() > 0)
+        throw UserError(fmt::format("{}: the value is empty; leave the option out or give it one", option->get_name()));
+  for (const CLI::App* sub : command.get_subcommands()) refuse_empty_values(*sub);
+}
+
 std::string unexpected(const CLI::App& command) {
   const std::vector<std::string> extras = command.remaining(true);
   const std::string wrong = extras.empty() ? "" : extras.front();
@@ -92,6 +101,7 @@ int run_program(int argc, char** argv) {
     complain(command.remaining(true).empty() ? e.what() : unexpected(command), name);
     return 2;
   }
+  refuse_empty_values(app);
   if (!run) {  // no command, or one that only groups others
     fmt::print("{}", app.help());
     return 0;

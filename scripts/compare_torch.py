@@ -15,7 +15,8 @@ gradients from the same weights and batch, and the largest differences are print
 largest element of each tensor. For a ResNet-18 with torchvision's names it goes the other way as well: the
 state_dict of a PyTorch module, written as safetensors, is loaded by gradflow (--weights), and the module computes the
 loss and the gradients of the same batch. The exit code is 1 if one is above 1e-4 (1e-8 in f64), which sums in another order
-reach nowhere near at these sizes, and a wrong formula exceeds by far.
+reach nowhere near at these sizes, and a wrong formula exceeds by far. On CUDA, which has no f64, networks with kinks are left out, the
+others are compared in f32, and the limit is 1e-3: 34 layers with batch norm of 4 images differ by 1.4e-4 between two CPU programs.
 
 bf16 networks are compared with PyTorch's autocast to bfloat16, in channels_last: in speed as above; in gradients by the norm
 of each weight's difference, relative to its gradient's. The two programs round at different places: a network of 20 layers
@@ -73,7 +74,7 @@ BF16_MODELS = ["mlp:depth=8,width=64,act=tanh,init=xavier", "resnet:depth=20,act
 LIMIT = {"f32": 1e-4, "f64": 1e-8, "bf16": 0.15}
 
 
-def check_inputs(model):
+def check_inputs(model, device="cpu"):
     """Data, batch and type of a gradient comparison. Of the millions of ReLU inputs that batch norm spreads around zero in
     a convolutional network, some lie within f32's rounding of zero: the two programs then differ in their sign, and
     gradients by percents, without either being wrong. Such networks are compared in f64."""
@@ -81,7 +82,7 @@ def check_inputs(model):
     if model.startswith("mlp"):
         return "synthetic:features=256", 128, "f32"
     if model[6:].split(":")[0].isdigit():  # resnet50
-        return "synthetic:height=64,width=64,channels=3,n=256,test=16,classes=100", 4, "f64"
+        return "synthetic:height=64,width=64,channels=3,n=256,test=16,classes=100", 4, "f64" if kinks or device == "cpu" else "f32"
     return "synthetic:height=32,width=32,channels=3,n=1024,test=128", 16, "f64" if kinks else "f32"
 
 
@@ -405,7 +406,7 @@ def main():
     results = {"torch": torch.__version__, "threads": arguments.threads, "gradients": []}
     failed = False
     print(f"same weights, same batch (PyTorch {torch.__version__}):")
-    checks = [(model, *check_inputs(model)) for model in arguments.model or CHECK_MODELS]
+    checks = [(model, *check_inputs(model, arguments.device)) for model in arguments.model or CHECK_MODELS]
     if not arguments.model:
         checks += [(model, *check_inputs(model)[:2], "bf16") for model in BF16_MODELS]
     if arguments.device != "cpu":  # which has no f64
@@ -420,7 +421,8 @@ def main():
             r = check(arguments.program, arguments.device, model, arguments.data or data, batch, dtype)
         model, dtype = r["model"], r["dtype"]
         results["gradients"].append(r)
-        bad = not (r["gradient_difference"] <= LIMIT[dtype] and r["loss_difference"] <= LIMIT[dtype])
+        limit = LIMIT[dtype] if dtype != "f32" or arguments.device == "cpu" else 1e-3
+        bad = not (r["gradient_difference"] <= limit and r["loss_difference"] <= limit)
         failed |= bad
         print(f"  {model}, {dtype}\n    loss differs by {r['loss_difference']:.1e}, gradients by at most {r['gradient_difference']:.1e} "
               f"({r['worst_tensor']}, of {r['tensors']} tensors){'  TOO MUCH' if bad else ''}", flush=True)

@@ -25,7 +25,7 @@ struct Options {
 int run_step(Options o) {
   o.step.probes = o.probes == "all";
   o.step.record = o.graph == "on";
-  require_writable(o.json);
+  require_outputs({{"--json", o.json}});
   const StepResult result = bench_step(o.step);
   if (!o.json.empty()) write_file_atomically(o.json, step_json(o.step, result));
   if (o.json != "/dev/stdout")

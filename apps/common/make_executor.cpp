@@ -6,11 +6,13 @@
 
 namespace gradflow::app {
 
-void add_memory_limit(CLI::App& command, std::uint64_t& limit) {
-  command
-      .add_option("--memory-limit", limit,
-                  "what parameters, moments and the step's tensors may take together, e.g. 6GiB [what is free]")
+void add_memory_limit(CLI::App& command, std::uint64_t& limit, const std::string& help) {
+  // The parser's own conversion turns -1 into 2^64 - 1. What is added last comes first.
+  const CLI::Validator not_negative(
+      [](std::string& text) { return std::string(text.starts_with('-') ? "a size cannot be negative" : ""); }, "");
+  command.add_option("--memory-limit", limit, help)
       ->transform(CLI::AsSizeValue(false))
+      ->transform(not_negative)
       ->type_name("SIZE");
 }
 

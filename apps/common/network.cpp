@@ -1,12 +1,16 @@
 #include "apps/common/network.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <filesystem>
 #include <vector>
 
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/text.h"
+#include "gradflow/kernels/error.h"
 
 namespace gradflow::app {
 
@@ -69,8 +73,15 @@ void Network::load_first_batch(const Executor& executor, std::uint64_t seed) con
   feed->load(indices, x, executor.input("labels"));
 }
 
-void require_writable(const std::string& file) {
-  if (!file.empty()) AtomicFile{file};
+void require_outputs(std::initializer_list<OutputFile> files) {
+  for (const OutputFile* a = files.begin(); a != files.end(); ++a) {
+    if (a->path.empty()) continue;
+    for (const OutputFile* b = files.begin(); b != a; ++b)
+      if (std::filesystem::path(a->path).lexically_normal() == std::filesystem::path(b->path).lexically_normal())
+        throw UserError(fmt::format("{} and {} both name {}: one would overwrite the other", b->option, a->option,
+                                    quote(a->path)));
+    AtomicFile{a->path};
+  }
 }
 
 }  // namespace gradflow::app

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 
@@ -48,7 +49,12 @@ struct Network {  // members in the order in which they depend on each other
 // UserError for a specification, data set, batch or device that cannot be had; the cheap checks come first.
 Network open_network(const NetworkOptions& options);
 
-// Opens and removes the file's partial, so that a path that cannot be written is known before the work.
-void require_writable(const std::string& file);
+struct OutputFile {
+  const char* option;
+  const std::string& path;  // empty: not asked for
+};
+
+// Before the work, opens and removes each file's partial: UserError where one cannot be written, or where two are the same.
+void require_outputs(std::initializer_list<OutputFile> files);
 
 }  // namespace gradflow::app

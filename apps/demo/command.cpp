@@ -116,7 +116,6 @@ void add_report(CLI::App& app, std::function<int()>& run) {
   command->footer("Example:\n  gradflow report --from gradflow-report/report.json --out again\n");
   command->callback([o, &run] {
     run = [o] {
-      ensure_output_directory(o->out);
       print_study(render_from_json(o->from, o->out));
       fmt::print("\nThe report: {}\n", (std::filesystem::path(o->out) / "report.html").string());
       return 0;

@@ -35,8 +35,7 @@ Metadata metadata_of(const Options& o, const Measurement& m) {
 }
 
 int run_measure(const Options& o) {
-  require_writable(o.json);
-  require_writable(o.tensors);
+  require_outputs({{"--json", o.json}, {"--save-tensors", o.tensors}});
   const Network network = open_network(o.network);
   if (!o.weights.empty()) load_weights(o.weights, *network.parameters);
   ExecutorOptions options;

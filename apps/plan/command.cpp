@@ -79,6 +79,7 @@ void check_limit(const Options& o, const PlannedStep& step, const ModelSpec& spe
 int run_plan(const Options& o) {
   const ModelSpec spec = parse_model(o.model);
   check_device_name(o.device);
+  require_outputs({{"--json", o.json}, {"--dot", o.dot}});
   ModelShape shape{.batch = o.batch, .features = 784, .classes = 10,
                    .dtype = parse_dtype(o.precision.dtype), .image = {28, 28, 1}};
   if (!o.data.empty()) {
@@ -119,11 +120,8 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::IsMember({"none", "all"}))
       ->type_name("none|all")
       ->capture_default_str();
-  command
-      ->add_option("--memory-limit", o->memory_limit,
-                   "refuse a step whose parameters and tensors take more, e.g. 6GiB, and say what batch fits")
-      ->transform(CLI::AsSizeValue(false))
-      ->type_name("SIZE");
+  add_memory_limit(*command, o->memory_limit,
+                   "refuse a step whose parameters and tensors take more, e.g. 6GiB, and say what batch fits");
   command->add_flag("--inference", o->inference, "plan a forward pass alone");
   command->add_flag("--no-reuse", o->no_reuse, "give every tensor memory of its own");
   command->add_flag("--no-fuse", o->no_fuse, "keep layers that could be one pass apart");

@@ -29,9 +29,10 @@ void write_report(const StudyResult& study, const std::filesystem::path& out_dir
 }
 
 StudyResult render_from_json(const std::filesystem::path& json_file, const std::filesystem::path& out_dir) {
+  const std::string text = read_file(json_file);
   StudyResult study;
   try {
-    study = parse_report(read_file(json_file));
+    study = parse_report(text);
   } catch (const UserError& error) {
     throw UserError(fmt::format("{}: {}", json_file.string(), error.what()));
   }

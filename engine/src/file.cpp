@@ -172,6 +172,7 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) fail_read(path, system_message(errno));
   if (S_ISDIR(info.st_mode)) fail_read(path, "it is a folder");
+  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) fail_read(path, "it is a device");  // some never end
   const auto too_long = [&] { fail_read(path, fmt::format("it is longer than {} bytes", max_bytes)); };
   if (S_ISREG(info.st_mode) && static_cast<std::uint64_t>(info.st_size) > max_bytes) too_long();
 

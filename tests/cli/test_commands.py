@@ -145,6 +145,9 @@ class BadValues(Program):
         self.refused("train", "--model", MODEL, "--data", DATA, "--batch", "8", "--steps", "1", "--optimizer", "sgd", "--lr", "0.1", "--device", "cpu",
                      "--tf32", says="TF32 needs a CUDA device")
         self.refused("measure", "--model", MODEL, "--dtype", "f16", says="--dtype")
+        for command in (("measure", "--model", MODEL, "--data", DATA), ("plan", "--model", MODEL), ("bench", "step")):
+            self.refused(*command, "--memory-limit", "-1", says="a size cannot be negative")
+            self.refused(*command, "--memory-limit", "99999999999TB", says="--memory-limit")
 
     def test_demo(self):
         self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: huge not in {auto,full,reduced,off}")
@@ -201,6 +204,28 @@ class Outputs(Program):
                 self.refused(*command, option, "/dev/full", says="No space left on device")
                 self.refused(*command, option, "/proc/self/nothing", says="/proc/self/nothing")
 
+    def test_a_report_of_nothing(self):
+        with open(self.path("other.json"), "w") as file:
+            file.write('{"schema": "of something else"}')
+        self.refused("report", "--from", "nowhere.json", "--out", "again", says="gradflow: cannot read 'nowhere.json': No such file or directory")
+        self.refused("report", "--from", "other.json", "--out", "again", says="other.json: not a gradflow report")
+
+    def test_two_outputs_in_one_file(self):
+        measure = ["measure", "--model", MODEL, "--data", DATA, "--batch", "4"]
+        kernels = ["bench", "kernels", "--device", "cpu", "--only", "^fill_f32$", "--size", "10", "--repeat", "1"]
+        self.refused(*measure, "--json", "x", "--save-tensors", "./x", says="--json and --save-tensors both name './x'")
+        self.refused("plan", "--model", MODEL, "--json", "x", "--dot", "x", says="--json and --dot both name 'x'")
+        self.refused(*kernels, "--csv", "x", "--svg", "x", says="--csv and --svg both name 'x'")
+
+    def test_the_first_output_is_not_left_behind(self):
+        self.refused("plan", "--model", MODEL, "--json", "p.json", "--dot", "/nowhere/p.dot", says="/nowhere/p.dot")
+
+    def test_empty_values(self):
+        train = ["train", "--model", MODEL, "--data", DATA, "--batch", "4", "--steps", "1", "--optimizer", "sgd", "--lr", "0.1"]
+        for command in (["plan", "--model", MODEL, "--json", ""], ["measure", "--model", MODEL, "--data", DATA, "--save-tensors", ""],
+                        [*train, "--out", ""], ["bench", "step", "--json", ""], ["demo", "--out", ""]):
+            self.refused(*command, says=": the value is empty; leave the option out or give it one")
+
     def test_an_earlier_file_survives_a_failure(self):
         with open(self.path("m.json"), "w") as file:
             file.write("old")
@@ -238,6 +263,7 @@ class Outputs(Program):
         self.works("measure", *network, "--weights", "run/last.safetensors")
         self.refused(*train, "--weights", "t", "--out", "run", "--resume", says="--weights is for the beginning")
         self.refused("measure", *network, "--weights", "nowhere", says="nowhere")
+        self.refused("measure", *network, "--weights", "/dev/zero", says="cannot read '/dev/zero': it is a device")
         self.refused("measure", "--model", MODEL + ",bias=off", "--data", DATA, "--batch", "4", "--weights", "t", says="which the network has not")
         self.refused("measure", "--model", "mlp:depth=4,width=8", "--data", DATA, "--batch", "4", "--weights", "t", says="it lacks 'block02.linear.weight' [8, 8]")
 

@@ -37,7 +37,7 @@ int list_cases(const Options& o) {
 int run(const Options& o) {
   check_device_name(o.bench.device);
   if (o.list) return list_cases(o);
-  for (const std::string& file : {o.json, o.csv, o.svg}) require_writable(file);
+  require_outputs({{"--json", o.json}, {"--csv", o.csv}, {"--svg", o.svg}});
   std::optional<Progress> progress;
   const KernelBenchResult r =
       bench_kernels(o.bench, [&](std::size_t done, std::size_t total, const std::string& name) {
