@@ -11,8 +11,9 @@
 
 #include "functions.h"
 #include "gradflow/kernels/error.h"
-#include "storage.h"
+#include "gradflow/kernels/host_memory.h"
 #include "gradflow/kernels/host_timer.h"
+#include "storage.h"
 
 namespace gradflow::kernels {
 namespace cpu {
@@ -41,9 +42,8 @@ std::string proc_value(const char* file, std::string_view key) {
   return {};
 }
 
-std::size_t memory_kib(std::string_view key) {
-  const std::string value = proc_value("/proc/meminfo", key);
-  return value.empty() ? 0 : std::strtoull(value.c_str(), nullptr, 10);
+std::size_t memory_of_machine() {
+  return std::strtoull(proc_value("/proc/meminfo", "MemTotal").c_str(), nullptr, 10) * 1024;
 }
 
 // The largest that the first processor sees. sysconf() tells of a whole machine's even in a small part of it.
@@ -82,7 +82,7 @@ class CpuBackend final : public Backend {
     info_.libraries = fmt::format("{}, OpenMP {} thread{}", VendorMatmul::version(), context_.threads,
                                   context_.threads == 1 ? "" : "s");
     info_.precision = "f32 (no fast-math, denormals kept), f64, bf16 (f32 sums)";
-    info_.memory_bytes = memory_kib("MemTotal") * 1024;
+    info_.memory_bytes = memory_of_machine();
     info_.cache_bytes = last_level_cache();
     info_.threads = context_.threads;
   }
@@ -95,20 +95,17 @@ class CpuBackend final : public Backend {
 
   void* allocate(std::size_t bytes) override {
     if (bytes == 0) return nullptr;
-    // The kernel hands out more memory than there is and ends the process later, when it is touched.
-    const std::size_t available = available_bytes();
+    // Linux hands out more memory than there is and ends the process later, when it is touched. Asking what there is
+    // takes longer than a small allocation.
     void* p = nullptr;
-    if (bytes <= PTRDIFF_MAX && bytes <= available)
+    if (bytes < kSmall || (bytes <= PTRDIFF_MAX && bytes <= available_bytes()))
       p = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
     if (!p)
       throw UserError(
-          fmt::format("not enough memory on cpu: {} bytes asked for, {} available", bytes, available));
+          fmt::format("not enough memory on cpu: {} bytes asked for, {} available", bytes, available_bytes()));
     return p;
   }
-  std::size_t available_bytes() override {
-    const std::size_t kib = memory_kib("MemAvailable") + memory_kib("SwapFree");
-    return kib == 0 ? std::numeric_limits<std::size_t>::max() : kib * 1024;
-  }
+  std::size_t available_bytes() override { return available_host_memory(); }
   void deallocate(void* pointer) noexcept override { std::free(pointer); }
   void copy_in(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }
   void copy_out(void* host, const void* device, std::size_t bytes) override { copy(host, device, bytes); }
@@ -195,7 +192,7 @@ class CpuBackend final : public Backend {
   void move_memory(const MoveMemory& a) override { cpu::move_memory(context_, a); }
 
  private:
-  static constexpr std::size_t kAlignment = 256;
+  static constexpr std::size_t kAlignment = 256, kSmall = std::size_t{1} << 20;
   Context context_;
   DeviceInfo info_;
   std::unique_ptr<VendorMatmul> vendor_;

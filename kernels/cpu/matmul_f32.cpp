@@ -44,6 +44,9 @@ class EmptyMatmul final : public Matmul {
   bool accumulate_, bf16_;
 };
 
+// The memory objects and the argument list are made once. What oneDNN 2.6 allocates in a run is its own and cannot
+// be had otherwise: it copies the list into a hash table (one allocation, and one for each argument) and wraps the
+// loop in a function object (one): 6, and 1 more with a bias or accumulate.
 class VendorProduct final : public Matmul {
  public:
   VendorProduct(const MatmulDesc& desc, const dnnl::engine& engine, const dnnl::stream& stream, int threads)

@@ -194,6 +194,7 @@ void visit_behind_addition(PointwiseId op, const F& f) {
 
 template <class Op, class S>
 void residual_forward(const Context& context, const ResidualForward& a) {
+  if (a.n == 0) return;
   using T = Arithmetic<S>;
   const S* skip = in<S>(a.skip);
   const S* branch = in<S>(a.branch);
@@ -233,6 +234,7 @@ void scale_tile(Arithmetic<S> factor, const Arithmetic<S>* dy, S* dx, std::size_
 // The one of dskip and dbranch that aliases dy must be written last, when dy has been read for the other.
 template <class Op, class S>
 void residual_backward(const Context& context, const ResidualBackward& a) {
+  if (a.n == 0) return;
   using T = Arithmetic<S>;
   const S* dy = in<S>(a.dy);
   S* dskip = out<S>(a.dskip);
@@ -241,7 +243,7 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
   const T branch_factor = static_cast<T>(a.gates->backward_branch * a.scale);
   const bool skip_last = dskip == dy;
   constexpr bool kActivation = Op::id != PointwiseId::identity;
-  if (kActivation && a.n > 0 && !a.y) throw InternalError("residual_backward: the output is missing");
+  if (kActivation && !a.y) throw InternalError("residual_backward: the output is missing");
   for_each_chunk(context, a.n, a.dy_stats ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> lanes;

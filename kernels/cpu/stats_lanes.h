@@ -134,7 +134,7 @@ void StatsLanes<T>::add_block(const BlockSums<k, counts>& block, std::size_t n, 
   }
   count_ += n;
   block_max_ = larger(block_max_, block.max);
-  const bool rare = any(block.rare());
+  const bool rare = nonfinite || any(block.rare());  // a signaling NaN ends the search for the smallest so far
   if constexpr (counts) {
     if (!rare) {
       const std::uint64_t zeros = n - block.nonzeros.total();

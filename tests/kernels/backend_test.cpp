@@ -131,6 +131,10 @@ TEST(CpuBackend, ThreadCountChangesNoBitOutsideMatrixProducts) {
     std::vector<float> fused(n), dbias(columns);
     cpu->bias_activation_backward({PointwiseId::relu, DType::f32, rows, columns, x.data(), nullptr, z.data(), fused.data(),
                                    dbias.data()});
+    float dscale_of_all = 0, dshift_of_all = 0;
+    std::vector<float> scaled(n);
+    cpu->scalar_backward({.n = n, .x = x.data(), .dy = z.data(), .dx = scaled.data(), .dscale = &dscale_of_all,
+                          .dshift = &dshift_of_all});
     std::vector<float> drawn(n);
     cpu->random_fill({DType::f32, n, drawn.data(), Distribution::normal, 0, 1, 5, 6, 7});
     std::vector<unsigned char> all;
@@ -144,6 +148,8 @@ TEST(CpuBackend, ThreadCountChangesNoBitOutsideMatrixProducts) {
     append(s.data(), s.size() * sizeof(Stats));
     append(&loss.loss_sum, sizeof loss.loss_sum);
     append(&dot, sizeof dot);
+    append(&dscale_of_all, sizeof dscale_of_all);
+    append(&dshift_of_all, sizeof dshift_of_all);
     results.push_back(all);
   }
   EXPECT_EQ(results[0], results[1]);

@@ -32,6 +32,9 @@ TEST_P(Batch, CastsRoundToNearestEven) {
         EXPECT_TRUE(same(rounded[i], static_cast<float>(y[i])));
         EXPECT_TRUE(same(widened[i], static_cast<double>(want[i])));
       }
+      device().cast({DType::f64, DType::bf16, n, f64.data(), narrow.data()});
+      const std::vector<Bf16> stored = narrow.get();
+      for (std::size_t i = 0; i < n; ++i) EXPECT_EQ(stored[i], to_bf16(static_cast<float>(y[i])));
     }
   float x = 0;
   EXPECT_THROW(device().cast({DType::f32, DType::f32, 1, &x, &x}), InternalError);
@@ -119,6 +122,12 @@ TEST(Philox, KnownAnswers) {
   EXPECT_EQ(zeros.w[3], 0x9b00dbd8u);
   EXPECT_EQ(ones.w[0], 0x408f276du);
   EXPECT_EQ(ones.w[3], 0x6d5451fdu);
+  // The digits of pi, all words different: an exchange of two would show.
+  const philox::Words pi = philox::rounds({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, 0xa4093822, 0x299f31d0);
+  EXPECT_EQ(pi.w[0], 0xd16cfe09u);
+  EXPECT_EQ(pi.w[1], 0x94fdccebu);
+  EXPECT_EQ(pi.w[2], 0x5001e420u);
+  EXPECT_EQ(pi.w[3], 0x24126ea1u);
 }
 
 // The same bits on every backend; each number depends on its position alone.

@@ -50,6 +50,12 @@ TEST_P(Residual, AZeroBranchIsTheIdentity) {
   EXPECT_TRUE(all_same(y.get(), skip));
 }
 
+TEST_P(Residual, OfNothingReadsNothing) {
+  device().residual_forward({DType::f32, 0});
+  device().residual_backward({DType::f32, 0, nullptr, nullptr, GradMode::overwrite, nullptr, GradMode::overwrite});
+  device().synchronize();
+}
+
 TEST_P(Residual, BackwardSplitsTheGradient) {
   Random random(23);
   const Gates gates{9, 9, 0.5f, -3};

@@ -55,18 +55,19 @@ TEST_P(TrafficTest, TimersMeasureWhatWasQueuedBetween) {
   work(3);
   const auto timer = device().make_timer();
   const auto seconds = [&](int times) {
-    double best = 1e30;
-    for (int i = 0; i < 5; ++i) {
-      timer->start();
-      work(times);
-      timer->stop();
-      best = std::min(best, timer->seconds());
-    }
-    return best;
+    timer->start();
+    work(times);
+    timer->stop();
+    return timer->seconds();
   };
-  const double one = seconds(1), many = seconds(40);
+  // In turn, so that both meet the machine in the same state, and for longer where other programs are busy on it.
+  double one = 1e30, many = 1e30;
+  for (int round = 0; round < 5 || (round < 200 && !(many > 4 * one)); ++round) {
+    one = std::min(one, seconds(1));
+    many = std::min(many, seconds(40));
+  }
   EXPECT_GT(one, 0);
-  EXPECT_GT(many, 4 * one);  // 40 times in truth; the margin is for a busy machine
+  EXPECT_GT(many, 4 * one);  // 40 times in truth
   EXPECT_LT(many, 10);
 }
 
