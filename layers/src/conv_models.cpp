@@ -33,7 +33,7 @@ const ImagenetShape* find_imagenet(std::string_view name) {
 }
 
 std::int64_t blocks_of(const ConvNetSpec& spec) {
-  if (!spec.imagenet) return (spec.depth - 2) / 2;
+  if (!spec.imagenet) return (spec.depth - 2) / (spec.bottleneck ? 3 : 2);
   for (const ImagenetShape& s : kImagenet)
     if (s.depth == spec.depth) return s.blocks[0] + s.blocks[1] + s.blocks[2] + s.blocks[3];
   return 0;
@@ -51,11 +51,10 @@ class ConvNetBuilder {
       x = graph().add<MaxPool>("maxpool", {x}, PoolOptions{3, 3, 2, 2, 1, 1});
       const ImagenetShape& shape = *find_imagenet(fmt::format("resnet{}", spec_.depth));
       for (std::int64_t s = 0; s < 4; ++s)
-        x = stage(s + 1, x, shape.blocks[static_cast<std::size_t>(s)], std::int64_t{64} << s,
-                  shape.bottleneck);
+        x = stage(s + 1, x, shape.blocks[static_cast<std::size_t>(s)], std::int64_t{64} << s);
     } else {
       for (std::int64_t s = 0; s < 3; ++s)
-        x = stage(s + 1, x, (spec_.depth - 2) / 6, std::int64_t{16} << s, false);
+        x = stage(s + 1, x, blocks_of(spec_) / 3, std::int64_t{16} << s);
     }
     if (spec_.pre_activation) x = normalized_act("", "", x);
     x = graph().add<GlobalAveragePool>("avgpool", {x});
@@ -122,16 +121,16 @@ class ConvNetBuilder {
     return spec_.pre_activation ? z : act(std::string(act_name()), fixup_bias("bias1", norm("bn1", z)));
   }
 
-  ValueId stage(std::int64_t number, ValueId x, std::int64_t blocks, std::int64_t width, bool bottleneck) {
+  ValueId stage(std::int64_t number, ValueId x, std::int64_t blocks, std::int64_t width) {
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t stride = b == 0 && number > 1 ? 2 : 1;
-      x = block(fmt::format("layer{}.{}.", number, b), x, width, stride, bottleneck);
+      x = block(fmt::format("layer{}.{}.", number, b), x, width, stride);
     }
     return x;
   }
 
-  ValueId block(const std::string& name, ValueId x, std::int64_t width, std::int64_t stride,
-                bool bottleneck) {
+  ValueId block(const std::string& name, ValueId x, std::int64_t width, std::int64_t stride) {
+    const bool bottleneck = spec_.bottleneck;
     const std::int64_t out = bottleneck ? 4 * width : width;
     if (spec_.residual) {
       WeightLayer& before = model_.layers.back();
@@ -209,13 +208,16 @@ ConvNetSpec parse_conv_net(SpecReader& reader) {
   if (const ImagenetShape* shape = find_imagenet(reader.name())) {
     spec.imagenet = true;
     spec.depth = shape->depth;
+    spec.bottleneck = shape->bottleneck;
     spec.shortcut = ShortcutKind::B;
   } else {
     spec.residual = reader.name() == "resnet";
-    spec.depth = reader.get_int("depth", 20, 8, 100000);
-    if (const std::int64_t rest = (spec.depth - 2) % 6; rest != 0)
-      reader.reject("depth", fmt::format("6n+2, two layers in each of 3n blocks; nearest are {} and {}",
-                                         spec.depth - rest, spec.depth - rest + 6));
+    spec.bottleneck = reader.get_choice("block", {"basic", "bottleneck"}, "basic") == "bottleneck";
+    const std::int64_t group = spec.bottleneck ? 9 : 6;  // layers of three blocks, one in each stage
+    spec.depth = reader.get_int("depth", 20, group + 2, 100000);
+    if (const std::int64_t rest = (spec.depth - 2) % group; rest != 0)
+      reader.reject("depth", fmt::format("{}n+2, {} layers in each of 3n blocks; nearest are {} and {}", group,
+                                         spec.bottleneck ? "three" : "two", spec.depth - rest, spec.depth - rest + group));
     spec.pre_activation = reader.get_choice("version", {"v1", "v2"}, "v1") == "v2";
   }
   read_common(reader, spec, "bn");

@@ -41,6 +41,11 @@ TEST(ConvModels, ParameterCountsAreThePublishedOnes) {
       EXPECT_EQ(m.layers.size(), static_cast<std::size_t>(depth));
     }
   }
+  // He et al. 2016, Table 4, prints 1.7 M and 10.2 M.
+  const std::map<std::string, std::size_t> bottlenecks = {{"resnet:depth=164,block=bottleneck,shortcut=B", 1704154},
+                                                          {"resnet:depth=164,block=bottleneck,shortcut=B,version=v2", 1703258},
+                                                          {"resnet:depth=1001,block=bottleneck,version=v2", 10285722}};
+  for (const auto& [text, count] : bottlenecks) EXPECT_EQ(build(text, kCifar, 10).graph.parameter_count(), count) << text;
   // torchvision's figures.
   const std::map<int, std::size_t> imagenet = {
       {18, 11689512}, {34, 21797672}, {50, 25557032}, {101, 44549160}, {152, 60192808}};
@@ -129,9 +134,14 @@ std::string error_of(const std::string& text, ImageShape image = kCifar) {
 TEST(ConvModels, WrongTextsAreSaidInOneLine) {
   EXPECT_EQ(error_of("resnet:depth=21"),
             "model 'resnet:depth=21': 'depth=21' is not 6n+2, two layers in each of 3n blocks; nearest are "
-            "20 and 26 (keys: depth, "
-            "version, act, norm, init, gain, shortcut, branch_scale)");
+            "20 and 26 (keys: block, "
+            "depth, version, act, norm, init, gain, shortcut, branch_scale)");
   EXPECT_NE(error_of("resnet:depth=25").find("nearest are 20 and 26"), std::string::npos);
+  EXPECT_EQ(error_of("resnet:depth=110,block=bottleneck"), "accepted");  // 9 * 12 + 2
+  EXPECT_NE(error_of("resnet:depth=50,block=bottleneck").find("is not 9n+2, three layers in each of 3n blocks; nearest are 47 and 56"),
+            std::string::npos);
+  EXPECT_NE(error_of("resnet:depth=8,block=bottleneck").find("'depth=8' is not a whole number from 11 to"), std::string::npos);
+  EXPECT_NE(error_of("resnet50:block=basic").find("unknown key 'block'"), std::string::npos);
   EXPECT_NE(error_of("resnet51").find("did you mean 'resnet50'"), std::string::npos);
   EXPECT_NE(error_of("plain:shortcut=A").find("unknown key 'shortcut'"), std::string::npos);
   EXPECT_NE(error_of("resnet50:depth=50").find("unknown key 'depth'"), std::string::npos);
@@ -146,6 +156,12 @@ TEST(ConvModels, WrongTextsAreSaidInOneLine) {
   EXPECT_NE(error_of("mlp:depth=4,skip=on,init=fixup,bias=off").find("leave bias out"), std::string::npos);
   EXPECT_NE(error_of("resnet", ImageShape{}).find("it takes images"), std::string::npos);
   EXPECT_EQ(error_of("resnet", {1, 1, 3}), "accepted");  // padding keeps one pixel alive
+}
+
+std::string test_name(const testing::TestParamInfo<std::string>& network) {
+  std::string name = network.param;
+  std::ranges::replace_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  return name;
 }
 
 class SmallConvNet : public testing::TestWithParam<std::string> {};
@@ -178,13 +194,22 @@ INSTANTIATE_TEST_SUITE_P(
                     "resnet:depth=8,version=v2,shortcut=C", "resnet:depth=8,norm=none,branch_scale=skipinit",
                     "resnet:depth=8,version=v2,branch_scale=rezero", "resnet:depth=8,norm=none,init=fixup",
                     "resnet:depth=8,norm=none,init=fixup,version=v2,shortcut=C,act=tanh",
-                    "resnet:depth=8,norm=none,branch_scale=1/sqrt(L)", "plain:depth=8,version=v2"),
-    [](const auto& network) {
-      std::string name = network.param;
-      std::ranges::replace_if(
-          name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
-      return name;
-    });
+                    "resnet:depth=8,norm=none,branch_scale=1/sqrt(L)", "plain:depth=8,version=v2",
+                    "resnet:depth=8,norm=none,shortcut=B", "resnet:depth=8,norm=none,shortcut=C",
+                    "resnet:depth=8,norm=none,version=v2", "resnet:depth=8,norm=none,version=v2,shortcut=B",
+                    "resnet:depth=8,norm=none,version=v2,shortcut=C", "resnet:depth=8,version=v2"),
+    test_name);
+
+// The networks with bottlenecks, with each kind of shortcut, of both versions, with batch norm and without.
+std::vector<std::string> bottleneck_networks() {
+  std::vector<std::string> texts;
+  for (const char* shortcut : {"A", "B", "C"})
+    for (const char* version : {"v1", "v2"})
+      for (const char* norm : {"bn", "none"})
+        texts.push_back(fmt::format("resnet:depth=11,block=bottleneck,shortcut={},version={},norm={}", shortcut, version, norm));
+  return texts;
+}
+INSTANTIATE_TEST_SUITE_P(Bottlenecks, SmallConvNet, testing::ValuesIn(bottleneck_networks()), test_name);
 
 }  // namespace
 }  // namespace gradflow

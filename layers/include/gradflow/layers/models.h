@@ -13,6 +13,8 @@
 // He et al. 2015 (1512.03385), section 4.2, for small images: a 3x3 convolution to 16 channels, three stages of n
 // blocks of two 3x3 convolutions with 16, 32, 64 channels, the second and third stage beginning with stride 2,
 // global average pooling, and a linear layer: depth 6n+2. version=v2 is the pre-activation form (1603.05027).
+// block=bottleneck, as in ResNet-164 and -1001 of the same paper: 1x1, 3x3 and 1x1 convolutions, the last to four times
+// as many channels, and depth 9n+2; stride 2 in the 3x3 convolution.
 // `plain` leaves out the shortcuts and is otherwise the same, names and bits of all its weights included.
 //
 //   resnet18, resnet34, resnet50, resnet101, resnet152
@@ -59,6 +61,7 @@ struct ConvNetSpec {
   bool imagenet = false;        // the networks for large images; depth is then 18, 34, 50, 101 or 152
   bool residual = true;         // false: plain
   std::int64_t depth = 20;      // weight layers, projections not counted
+  bool bottleneck = false;      // blocks of 1x1, 3x3 and 1x1 convolutions, the last to four times as many channels
   bool pre_activation = false;  // version v2
   ShortcutKind shortcut = ShortcutKind::A;
   bool batch_norm = true;       // without it, convolutions have biases (zero at first)
