@@ -64,7 +64,7 @@ PlannedStep plan_step(const Options& o, const ModelSpec& spec, const ModelShape&
 // Only a limit that was asked for: a plan of what would not fit here is worth seeing.
 void check_limit(const Options& o, const PlannedStep& step, const ModelSpec& spec, ModelShape shape, Backend& device) {
   if (o.memory_limit == kNoMemoryLimit) return;
-  const std::size_t parameters = step.plan.parameter_bytes + step.plan.state_bytes;
+  const std::size_t parameters = step.plan.persistent_bytes();
   const std::size_t left = o.memory_limit > parameters ? o.memory_limit - parameters : 0;
   const Room room{left, fmt::format("{} are left of the limit of {} beside {} of parameters", memory_text(left),
                                     memory_text(o.memory_limit), memory_text(parameters))};

@@ -71,7 +71,7 @@ Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, Exec
   if (optimizer && &optimizer->parameters() != &parameters)
     throw UserError("the optimizer was made for another parameter store: make it for the one the executor uses");
   if (options.history < 1) throw UserError(fmt::format("a probe history of {} steps: at least 1", options.history));
-  require_room(plan, room_for_arena(backend, options.memory_limit, plan.parameter_bytes + plan.state_bytes + bytes_of(optimizer)));
+  require_room(plan, room_for_arena(backend, options.memory_limit, plan.persistent_bytes() + bytes_of(optimizer)));
   arena_ = DeviceMemory(backend, plan.arena_bytes);
   loss = DeviceMemory(backend, sizeof(kernels::LossResult));
   backend.zero(loss.data(), loss.bytes());

@@ -57,6 +57,19 @@ TEST(OutOfMemory, NamesTheFirstTensorWithoutRoom) {
   }
 }
 
+// The copies of a bf16 network's weights take room as its parameters do.
+TEST(OutOfMemory, CopiesOfTheWeightsCount) {
+  const std::unique_ptr<Backend> device = open_device("cpu", 1);
+  const Model m = build_model(parse_model("mlp:depth=3,width=64"),
+                              {.batch = 4, .features = 32, .classes = 10, .dtype = DType::bf16});
+  ParameterStore parameters(*device, m.graph);
+  const Plan plan = Executor(m.graph, parameters).plan();
+  ASSERT_GT(plan.parameter_copy_bytes, 0u);
+  const std::size_t all = plan.parameter_bytes + plan.state_bytes + plan.parameter_copy_bytes + plan.arena_bytes;
+  EXPECT_NO_THROW(Executor(m.graph, parameters, nullptr, {.memory_limit = all}));
+  EXPECT_THROW(Executor(m.graph, parameters, nullptr, {.memory_limit = all - 1}), OutOfMemory);
+}
+
 TEST(OutOfMemory, TheAdviceIsTheLargestBatchThatFits) {
   PlannedNetwork n(40);
   const auto arena_at = [&](std::int64_t batch) {

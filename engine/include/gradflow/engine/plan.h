@@ -77,6 +77,7 @@ struct Plan {
   std::size_t bytes_without_reuse = 0;  // the same buffers, each with memory of its own
   std::size_t parameter_bytes = 0, state_bytes = 0;  // persistent, outside the arena
   std::size_t parameter_copy_bytes = 0;              // of a bf16 network: the weights' bf16 copies, likewise
+  std::size_t persistent_bytes() const noexcept { return parameter_bytes + state_bytes + parameter_copy_bytes; }
 
   // Indices into buffers, or kNobody.
   std::vector<int> value_buffer, gradient_buffer;      // by ValueId; none for what was fused away
@@ -89,7 +90,7 @@ struct Plan {
   std::vector<int> snapshot_buffer;                    // by request
 };
 
-// workspaces: what Layer::prepare booked, per node; backend is asked for it.
+// `backend` is asked what workspace each layer's vendor objects book (Layer::prepare).
 //
 // graph.fused() before planning is the caller's: values that probes or `retain` want must be kept in it.
 Plan make_plan(const Graph& graph, const PlanOptions& options, Backend& backend);
