@@ -50,7 +50,7 @@ Network open_network(const NetworkOptions& o) {
   const ModelSpec spec = parse_model(o.model);
   check_device_name(o.device);
   Network n;
-  n.data = load_dataset(o.data);
+  n.data = open_dataset(o.data);
   BatchOrder(n.data.train.count(), static_cast<std::size_t>(o.batch), o.seed);  // throws if they do not fit
   n.device = open_network_device(o.device, o.precision.tf32);
   n.model = build_model(spec, shape_of(n.data, o.batch, parse_dtype(o.precision.dtype)));

@@ -83,7 +83,7 @@ int run_plan(const Options& o) {
   ModelShape shape{.batch = o.batch, .features = 784, .classes = 10,
                    .dtype = parse_dtype(o.precision.dtype), .image = {28, 28, 1}};
   if (!o.data.empty()) {
-    shape = shape_of(load_dataset(o.data), o.batch, shape.dtype);
+    shape = shape_of(open_dataset(o.data), o.batch, shape.dtype);
   }
   const auto device = open_network_device(o.device, o.precision.tf32);
   PlannedStep step = plan_step(o, spec, shape, *device);

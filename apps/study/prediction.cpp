@@ -16,8 +16,9 @@ InputMoments input_moments(const Dataset& data, std::span<const std::int32_t> ba
   const std::size_t features = data.shape.features();
   InputMoments m;
   std::vector<double> sum(features), sum_squares(features);
+  std::vector<std::uint8_t> pixels(features);
   for (const std::int32_t sample : batch) {
-    const std::uint8_t* pixels = data.train.images.data() + static_cast<std::size_t>(sample) * features;
+    data.train.read_images(static_cast<std::size_t>(sample), pixels);
     double square = 0;
     for (std::size_t f = 0; f < features; ++f) {
       const double x = (pixels[f] / 255.0 - data.mean) * data.inv_std;

@@ -96,13 +96,16 @@ constexpr std::size_t kReserve = std::size_t{256} << 20;
 
 void open_feeds(Session& s, bool stream) {
   const FeedPlacement train = stream ? FeedPlacement::streamed
-                                     : Feed::choose(*s.device, s.data.train, kReserve + s.data.test.images.size());
+                                     : Feed::choose(*s.device, s.data.train, kReserve + s.data.test.image_bytes());
   s.feed = std::make_unique<Feed>(*s.device, s.data, s.data.train, s.settings.augmentation, train);
   s.test_feed = std::make_unique<Feed>(*s.device, s.data, s.data.test, s.settings.augmentation,
                                        Feed::choose(*s.device, s.data.test, kReserve));
   if (train == FeedPlacement::streamed && !stream)
-    s.notice = fmt::format("note: the {} training images do not fit on {} beside the network; batches are handed over one by one",
-                           s.data.train.count(), s.device->info().name);
+    s.notices.push_back(fmt::format("note: the {} training images do not fit on {} beside the network; batches are handed over one by one",
+                                    s.data.train.count(), s.device->info().name));
+  if (train == FeedPlacement::streamed && !s.data.train.in_files)
+    s.notices.push_back("note: the training images are held in memory; only CIFAR's files and IDX files that are not compressed (gunzip) "
+                        "are read piece by piece");
 }
 
 void build_network(Session& s, const TrainOptions& o) {
@@ -125,8 +128,8 @@ void restore(Session& s, const Checkpoint& checkpoint) {
   s.best = stored_best(checkpoint);
   const std::string* device = stored(checkpoint, "device");
   if (device && *device != device_text(*s.device))
-    s.notice = fmt::format("note: begun on {}, going on with {}; results may differ in the last bits",
-                           *device, device_text(*s.device));
+    s.notices.push_back(fmt::format("note: begun on {}, going on with {}; results may differ in the last bits",
+                                    *device, device_text(*s.device)));
 }
 
 }  // namespace
@@ -216,7 +219,7 @@ Session open_session(const TrainOptions& o) {
         fmt::format("{} holds a run already: add --resume to go on with it, or choose another folder",
                     quote(o.out, 400)));
 
-  s.data = load_dataset(s.settings.data);
+  s.data = open_dataset(s.settings.data);
   s.order = std::make_unique<BatchOrder>(s.data.train.count(), static_cast<std::size_t>(s.settings.batch),
                                          s.settings.seed);
   set_length(s);

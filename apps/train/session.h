@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/common/evaluator.h"
 #include "apps/common/nonfinite.h"
@@ -31,7 +32,7 @@ struct Session {  // members in the order in which they depend on each other
   std::int64_t total_steps = 0, steps_per_epoch = 0;
   std::optional<Best> best;
   std::uint64_t memory_limit = kNoMemoryLimit;
-  std::string notice;  // one line for the person, or empty
+  std::vector<std::string> notices;  // lines for the person
 
   std::unique_ptr<Backend> device;
   Dataset data;

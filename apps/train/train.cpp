@@ -113,7 +113,7 @@ class Trainer {
                                 s_.settings.batch, s_.total_steps, s_.steps_per_epoch, s_.settings.seed,
                                 storage_text(s_.settings.dtype), device.name, device.precision));
     if (s_.resumed) progress_.print(fmt::format("going on at step {}", s_.first_step));
-    if (!s_.notice.empty()) progress_.print(style_.yellow(s_.notice));
+    for (const std::string& notice : s_.notices) progress_.print(style_.yellow(notice));
   }
 
   // A run begins with a checkpoint of step 0, so that it can be resumed whenever it was stopped.

@@ -45,16 +45,4 @@ void draw_crops(const Augmentation& a, std::uint64_t seed, std::uint64_t step, s
   }
 }
 
-std::vector<float> mean_image(const ImageShape& shape, const DataSplit& split) {
-  const std::size_t features = shape.features();
-  std::vector<std::uint64_t> sums(features);
-  for (std::size_t i = 0; i < split.count(); ++i)
-    for (std::size_t f = 0; f < features; ++f) sums[f] += split.images[i * features + f];
-  std::vector<float> mean(features);
-  const double scale = 255.0 * static_cast<double>(std::max<std::size_t>(split.count(), 1));
-  for (std::size_t f = 0; f < features; ++f)
-    mean[f] = static_cast<float>(static_cast<double>(sums[f]) / scale);
-  return mean;
-}
-
 }  // namespace gradflow

@@ -15,7 +15,9 @@ BatchGather::BatchGather(Backend& backend, const Dataset& data, const Augmentati
       inv_std_(static_cast<float>(data.inv_std)) {
   check_fits(augmentation, data.shape);
   if (!augmentation.pixel_mean) return;
-  const std::vector<float> mean = mean_image(data.shape, data.train);
+  const std::vector<float>& mean = data.mean_image;
+  if (mean.size() != features_)
+    throw InternalError(fmt::format("data {}: a mean image of {} pixels for images of {}", data.name, mean.size(), features_));
   pixel_mean_ = DeviceMemory(backend, mean.size() * sizeof(float));
   backend.copy_in(pixel_mean_.data(), mean.data(), mean.size() * sizeof(float));
 }

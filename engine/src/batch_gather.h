@@ -10,7 +10,7 @@ namespace gradflow {
 
 class BatchGather {
  public:
-  // Keeps the mean image of data.train on the device, where the augmentation wants one. UserError if the images
+  // Keeps data.mean_image on the device, where the augmentation wants one. UserError if the images
   // are too small for its crop.
   BatchGather(Backend& backend, const Dataset& data, const Augmentation& augmentation);
 

@@ -7,7 +7,8 @@
 
 namespace gradflow {
 
-BatchStream::BatchStream(const BatchGather& gather, const DataSplit& split) : gather_(gather), images_(split.images), labels_(split.labels) {
+BatchStream::BatchStream(const BatchGather& gather, const DataSplit& split)
+    : gather_(gather), images_(split.images), labels_(split.labels), in_files_(split.in_files) {
   for (Slot& slot : slots_) slot.copied = gather.backend().make_marker();
 }
 
@@ -40,7 +41,10 @@ void BatchStream::collect(Slot& slot) const {
   std::uint8_t *images = slot.memory.at(0), *labels = slot.memory.at(batch * features);
   for (std::size_t i = 0; i < batch; ++i) {
     const auto sample = static_cast<std::size_t>(r.indices[i]);
-    std::memcpy(images + i * features, images_.data() + sample * features, features);
+    if (in_files_)
+      in_files_->read(sample, {images + i * features, features});
+    else
+      std::memcpy(images + i * features, images_.data() + sample * features, features);
     labels[i] = labels_[sample];
   }
   if (r.moved)

@@ -2,7 +2,8 @@
 // with this one.
 //
 // Two slots of (pinned) host memory take turns. request() gives the thread a batch to collect into the slot whose last
-// copy is done; take() waits for it and queues its copy. The thread touches host memory alone, never the backend.
+// copy is done; load() waits for it and queues its copy. The thread reads files and touches host memory, never the
+// backend. What it throws is thrown by the next request() or load().
 #pragma once
 
 #include <condition_variable>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "batch_gather.h"
+#include "image_source.h"
 
 namespace gradflow {
 
@@ -73,6 +75,7 @@ class BatchStream {
 
   const BatchGather& gather_;
   std::span<const std::uint8_t> images_, labels_;
+  std::shared_ptr<const ImageSource> in_files_;  // null: the images lie in images_
   Slot slots_[2];
   int next_ = 0;  // the slot to fill
   DeviceMemory staged_, indices_;

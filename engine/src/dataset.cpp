@@ -11,7 +11,8 @@
 
 #include "dataset_cifar.h"
 #include "dataset_synthetic.h"
-#include "gradflow/engine/idx.h"
+#include "idx_source.h"
+#include "image_source.h"
 #include "gradflow/engine/random.h"
 #include "gradflow/engine/spec_text.h"
 #include "gradflow/engine/text.h"
@@ -41,16 +42,20 @@ fs::path find_idx(const fs::path& folder, const std::string& split, const std::s
 DataSplit read_split(const fs::path& folder, const std::string& prefix, ImageShape& shape) {
   const fs::path images_path = find_idx(folder, prefix, "images-idx3-ubyte");
   const fs::path labels_path = find_idx(folder, prefix, "labels-idx1-ubyte");
-  IdxImages images = read_idx_images(images_path);
-  DataSplit split{std::move(images.pixels), read_idx_labels(labels_path)};
-  if (images.count != split.count())
-    throw UserError(fmt::format("{} holds {} images, but {} holds {} labels",
-                                quote(images_path.string(), 400), images.count,
+  DataSplit split;
+  std::size_t count = 0;
+  if (const auto source = open_idx_images(images_path)) {
+    shape = source->shape(), count = source->count();
+    split.in_files = source;
+  } else {
+    IdxImages images = read_idx_images(images_path);
+    shape = {images.height, images.width, 1}, count = images.count;
+    split.images = std::move(images.pixels);
+  }
+  split.labels = read_idx_labels(labels_path);
+  if (count != split.count())
+    throw UserError(fmt::format("{} holds {} images, but {} holds {} labels", quote(images_path.string(), 400), count,
                                 labels_path.filename().string(), split.count()));
-  if (images.count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
-    throw UserError(fmt::format("{} holds {} images, more than can be indexed",
-                                quote(images_path.string(), 400), images.count));
-  shape = {images.height, images.width, 1};
   return split;
 }
 
@@ -78,7 +83,6 @@ Dataset read_folder(std::string_view spec, const fs::path& folder, int classes) 
                                 highest, data.classes, data.classes - 1));
   if (data.classes < 2)
     throw UserError(fmt::format("data {}: all labels are 0, nothing can be learned", quote(spec)));
-  normalize_inputs(data);
   return data;
 }
 
@@ -98,11 +102,8 @@ Dataset read_fashion_mnist(std::string_view spec) {
   return read_folder(spec, folder, 10);
 }
 
-}  // namespace
-
-Dataset load_dataset(std::string_view spec) {
-  constexpr std::string_view kHalf = "half:";
-  if (spec.starts_with(kHalf)) return halved_images(load_dataset(spec.substr(kHalf.size())));
+// What lies in files, which have been checked; images stay there where that is possible.
+Dataset read_files(std::string_view spec) {
   const auto [name, rest, has_rest] = split_name(spec);
   if (name == "fashion-mnist") {
     SpecReader(spec, "data").finish();  // it takes no keys
@@ -119,18 +120,41 @@ Dataset load_dataset(std::string_view spec) {
       throw UserError(fmt::format("data {}: expected {}:DIR, the folder of its binary files", quote(spec), name));
     return read_cifar(spec, fs::path(rest), name == "cifar10" ? 10 : 100);
   }
-  if (name == "synthetic") {
+  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic", "half"});
+}
+
+Dataset read_dataset(std::string_view spec, bool into_memory) {
+  constexpr std::string_view kHalf = "half:";
+  if (spec.starts_with(kHalf)) return halved_images(read_dataset(spec.substr(kHalf.size()), into_memory));
+  if (split_name(spec).name == "synthetic") {
     SpecReader reader(spec, "data");
     return make_synthetic(reader);
   }
-  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic", "half"});
+  Dataset data = read_files(spec);
+  for (DataSplit* split : {&data.train, &data.test}) {
+    if (split->count() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
+      throw UserError(fmt::format("data {}: {} images are more than can be indexed", quote(spec), split->count()));
+    if (into_memory) hold_images(*split);
+  }
+  normalize_inputs(data);
+  return data;
 }
+
+}  // namespace
+
+Dataset load_dataset(std::string_view spec) { return read_dataset(spec, true); }
+Dataset open_dataset(std::string_view spec) { return read_dataset(spec, false); }
 
 void normalize_inputs(Dataset& data) {
   // How often each level occurs: counts are exact, so the sums do not depend on any order.
   std::array<std::uint64_t, 256> histogram{};
-  for (std::uint8_t pixel : data.train.images) ++histogram[pixel];
-  const auto total = static_cast<double>(data.train.images.size());
+  std::vector<std::uint64_t> sums(data.shape.features());
+  visit_images(data.train, [&](std::span<const std::uint8_t> pixels) {
+    for (const std::uint8_t pixel : pixels) ++histogram[pixel];
+    for (std::size_t image = 0; image < pixels.size(); image += sums.size())
+      for (std::size_t f = 0; f < sums.size(); ++f) sums[f] += pixels[image + f];
+  });
+  const auto total = static_cast<double>(data.train.image_bytes());
   double sum = 0;
   for (std::size_t level = 0; level < 256; ++level)
     sum += static_cast<double>(histogram[level]) * (static_cast<double>(level) / 255);
@@ -144,6 +168,10 @@ void normalize_inputs(Dataset& data) {
   if (different < 2)
     throw UserError(fmt::format("data {}: all pixels of the training images are equal", quote(data.name)));
   data.inv_std = 1 / std::sqrt(squares / total);
+  data.mean_image.resize(sums.size());
+  const double levels = 255.0 * static_cast<double>(data.train.count());
+  for (std::size_t f = 0; f < sums.size(); ++f)
+    data.mean_image[f] = static_cast<float>(static_cast<double>(sums[f]) / levels);
 }
 
 BatchOrder::BatchOrder(std::size_t count, std::size_t batch, std::uint64_t seed)

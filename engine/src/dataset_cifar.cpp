@@ -9,12 +9,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
+#include "image_source.h"
 
 namespace gradflow {
 namespace {
@@ -32,25 +37,56 @@ void check_label(const fs::path& file, std::size_t record, const char* kind, std
       quote(file.string(), 400), record, kind, label, classes - 1));
 }
 
-void append_file(const fs::path& file, int classes, DataSplit& split) {
-  const std::string bytes = read_file(file);
-  const std::size_t labels = classes == 100 ? 2 : 1, record = labels + kPixels;
-  if (bytes.empty() || bytes.size() % record != 0)
-    throw UserError(fmt::format("{} has {} bytes, which is no whole number of records of {}",
-                                quote(file.string(), 400), bytes.size(), record));
-  const std::size_t count = bytes.size() / record, before = split.count();
-  split.labels.resize(before + count);
-  split.images.resize((before + count) * kPixels);
-  for (std::size_t r = 0; r < count; ++r) {
-    const auto* from = reinterpret_cast<const std::uint8_t*>(bytes.data()) + r * record;
-    if (labels == 2) check_label(file, r, "coarse label", from[0], kCoarseClasses);
-    const std::uint8_t label = from[labels - 1];
-    check_label(file, r, "label", label, classes);
-    split.labels[before + r] = label;
-    std::uint8_t* image = split.images.data() + (before + r) * kPixels;
-    for (std::size_t p = 0; p < kPlane; ++p)
-      for (std::size_t c = 0; c < kChannels; ++c) image[p * kChannels + c] = from[labels + c * kPlane + p];
+struct CifarFile {
+  PiecewiseFile file;
+  std::size_t first, count;  // images of the split
+};
+
+class CifarSource final : public ImageSource {
+ public:
+  CifarSource(std::vector<CifarFile> files, std::size_t labels)
+      : ImageSource({kSide, kSide, kChannels}, files.back().first + files.back().count),
+        files_(std::move(files)),
+        labels_(labels) {}
+
+  void read(std::size_t first, std::span<std::uint8_t> out) const override {
+    std::array<std::uint8_t, kPixels> planes;
+    for (; !out.empty(); ++first, out = out.subspan(kPixels)) {
+      const CifarFile& from = *std::ranges::find_if(files_, [&](const CifarFile& f) { return first < f.first + f.count; });
+      from.file.read((first - from.first) * (labels_ + kPixels) + labels_, planes);
+      for (std::size_t p = 0; p < kPlane; ++p)
+        for (std::size_t c = 0; c < kChannels; ++c) out[p * kChannels + c] = planes[c * kPlane + p];
+    }
   }
+
+ private:
+  std::vector<CifarFile> files_;
+  std::size_t labels_;  // bytes before the pixels
+};
+
+// Opens files of records with one label (10 classes) or two, and reads and checks the labels.
+DataSplit open_files(const fs::path& folder, const std::vector<std::string>& names, int classes) {
+  const std::size_t labels = classes == 100 ? 2 : 1, record = labels + kPixels;
+  DataSplit split;
+  std::vector<CifarFile> files;
+  for (const std::string& name : names) {
+    PiecewiseFile file(folder / name);
+    const std::size_t before = split.count(), count = file.bytes() / record;
+    if (count == 0 || file.bytes() % record != 0)
+      throw UserError(fmt::format("{} has {} bytes, which is no whole number of records of {}",
+                                  quote(file.path().string(), 400), file.bytes(), record));
+    split.labels.resize(before + count);
+    for (std::size_t r = 0; r < count; ++r) {
+      std::array<std::uint8_t, 2> read{};
+      file.read(r * record, std::span(read).first(labels));
+      if (labels == 2) check_label(file.path(), r, "coarse label", read[0], kCoarseClasses);
+      check_label(file.path(), r, "label", read[labels - 1], classes);
+      split.labels[before + r] = read[labels - 1];
+    }
+    files.push_back({std::move(file), before, count});
+  }
+  split.in_files = std::make_shared<CifarSource>(std::move(files), labels);
+  return split;
 }
 
 }  // namespace
@@ -83,9 +119,8 @@ Dataset read_cifar(std::string_view spec, const fs::path& given, int classes) {
   data.name = spec;
   data.shape = {kSide, kSide, kChannels};
   data.classes = classes;
-  for (const std::string& name : training) append_file(folder / name, classes, data.train);
-  append_file(folder / last, classes, data.test);
-  normalize_inputs(data);
+  data.train = open_files(folder, training, classes);
+  data.test = open_files(folder, {last}, classes);
   return data;
 }
 

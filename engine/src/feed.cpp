@@ -8,6 +8,7 @@
 #include "batch_gather.h"
 #include "batch_stream.h"
 #include "gradflow/kernels/error.h"
+#include "image_source.h"
 
 namespace gradflow {
 
@@ -18,8 +19,12 @@ struct Feed::State {
     std::vector<std::int8_t> host_crops;
 
     Resident(Backend& backend, const DataSplit& split)
-        : images(backend, split.images.size()), labels(backend, split.labels.size()) {
-      backend.copy_in(images.data(), split.images.data(), split.images.size());
+        : images(backend, split.image_bytes()), labels(backend, split.labels.size()) {
+      std::size_t done = 0;
+      visit_images(split, [&](std::span<const std::uint8_t> pixels) {
+        backend.copy_in(images.at(done), pixels.data(), pixels.size());
+        done += pixels.size();
+      });
       backend.copy_in(labels.data(), split.labels.data(), split.labels.size());
     }
 
@@ -74,7 +79,7 @@ Feed::Feed(Feed&&) noexcept = default;
 Feed& Feed::operator=(Feed&&) noexcept = default;
 
 FeedPlacement Feed::choose(Backend& backend, const DataSplit& split, std::size_t reserve) {
-  const std::size_t bytes = split.images.size() + split.labels.size(), free = backend.available_bytes();
+  const std::size_t bytes = split.image_bytes() + split.labels.size(), free = backend.available_bytes();
   return free >= reserve && bytes <= free - reserve ? FeedPlacement::resident : FeedPlacement::streamed;
 }
 
@@ -105,12 +110,18 @@ void Feed::announce(std::span<const std::int32_t> indices, std::uint64_t seed, s
 
 void Feed::load_range(std::size_t first, const Tensor& x, const Tensor& labels) {
   const std::size_t batch = x.shape().rank() ? static_cast<std::size_t>(x.shape()[0]) : 0;
-  if (first + batch > s_->count)
+  if (batch > s_->count || first > s_->count - batch)
     throw UserError(fmt::format("samples {} to {} of {}", first, first + batch, s_->count));
-  s_->request.indices.resize(batch);
-  std::iota(s_->request.indices.begin(), s_->request.indices.end(), static_cast<std::int32_t>(first));
-  s_->request.moved = false, s_->request.seed = s_->request.step = 0;
+  const auto range = [&](std::size_t begin) {
+    s_->request.indices.resize(batch);
+    std::iota(s_->request.indices.begin(), s_->request.indices.end(), static_cast<std::int32_t>(begin));
+    s_->request.moved = false, s_->request.seed = s_->request.step = 0;
+  };
+  range(first);
   s_->load(x, labels);
+  if (!s_->stream || first + 2 * batch > s_->count) return;
+  range(first + batch);
+  s_->stream->request(s_->request);
 }
 
 }  // namespace gradflow

@@ -193,6 +193,44 @@ std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
   return content;
 }
 
+PiecewiseFile::PiecewiseFile(const fs::path& path) : path_(path) {
+  // A pipe would wait here for a writer; what is opened without waiting and is no regular file is refused below.
+  descriptor_ = open_retrying(path, O_RDONLY | O_NONBLOCK);
+  if (descriptor_ < 0) fail_read(path, system_message(errno));
+  struct stat info {};
+  std::string fault;
+  if (::fstat(descriptor_, &info) != 0)
+    fault = system_message(errno);
+  else if (!S_ISREG(info.st_mode))
+    fault = S_ISDIR(info.st_mode) ? "it is a folder" : "it is no regular file";
+  if (!fault.empty()) {
+    ::close(descriptor_);
+    fail_read(path, fault);
+  }
+  bytes_ = static_cast<std::uint64_t>(info.st_size);
+}
+
+PiecewiseFile::PiecewiseFile(PiecewiseFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), bytes_(other.bytes_) {}
+
+PiecewiseFile::~PiecewiseFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void PiecewiseFile::read(std::uint64_t offset, std::span<std::uint8_t> out) const {
+  while (!out.empty()) {
+    const std::size_t chunk = std::min<std::size_t>(out.size(), std::size_t{1} << 30);
+    const ssize_t got = retry_if_interrupted(
+        [&] { return ::pread(descriptor_, out.data(), chunk, static_cast<off_t>(offset)); });
+    if (got < 0) fail_read(path_, system_message(errno));
+    if (got == 0)
+      fail_read(path_, fmt::format("it ends at byte {} or before, but had {} bytes when it was opened: it has become "
+                                   "shorter since", offset, bytes_));
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+}
+
 void ensure_output_directory(const fs::path& path) {
   const auto fail = [&](std::string_view reason) {
     throw UserError(fmt::format("cannot use {} as output folder: {}", quote(path.string(), 400), reason));

@@ -1,4 +1,4 @@
-#include "gradflow/engine/idx.h"
+#include "idx_source.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/text.h"
@@ -24,7 +25,9 @@ namespace fs = std::filesystem;
 
 constexpr std::uint32_t kImagesMagic = 0x803;  // unsigned bytes, three dimensions
 constexpr std::uint32_t kLabelsMagic = 0x801;  // unsigned bytes, one dimension
-constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 36;
+constexpr std::uint64_t kMaxHeld = std::uint64_t{1} << 36;  // bytes of pixels in memory
+constexpr std::uint64_t kMaxStored = std::uint64_t{1} << 62;  // and in a file
+constexpr std::size_t kImagesHeader = 16;
 
 // Reads a plain or a compressed file alike; says what is wrong with it.
 class IdxFile {
@@ -33,6 +36,7 @@ class IdxFile {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) fail(system_message(errno));
     if (S_ISDIR(info.st_mode)) fail("it is a folder");
+    regular_ = S_ISREG(info.st_mode);
     errno = 0;
     file_.reset(::gzopen(path.c_str(), "rb"));
     if (!file_) fail(errno != 0 ? system_message(errno) : "out of memory");
@@ -42,6 +46,9 @@ class IdxFile {
   [[noreturn]] void fail(std::string_view reason) const {
     throw UserError(fmt::format("cannot read IDX file {}: {}", quote(path_.string(), 400), reason));
   }
+
+  bool regular() const { return regular_; }
+  bool compressed() const { return ::gzdirect(file_.get()) == 0; }  // can be told once something has been read
 
   // Fills `out`, or less where the file ends; returns how many bytes there were.
   std::size_t read(std::span<std::uint8_t> out) {
@@ -90,12 +97,17 @@ class IdxFile {
       data.resize(static_cast<std::size_t>(std::min(expected, before + step)));
       const std::size_t got = read(std::span(data).subspan(before));
       if (before + got < data.size())
-        fail(fmt::format("truncated: the header promises {} data bytes, there are {}", expected,
-                         before + got));
+        fail_size(expected, before + got);
     }
     std::uint8_t extra = 0;
-    if (read({&extra, 1}) != 0) fail(fmt::format("trailing bytes after the {} data bytes", expected));
+    if (read({&extra, 1}) != 0) fail_size(expected, expected + 1);
     return data;
+  }
+
+  // There are at least `found` data bytes.
+  [[noreturn]] void fail_size(std::uint64_t expected, std::uint64_t found) const {
+    if (found > expected) fail(fmt::format("trailing bytes after the {} data bytes", expected));
+    fail(fmt::format("truncated: the header promises {} data bytes, there are {}", expected, found));
   }
 
  private:
@@ -113,20 +125,49 @@ class IdxFile {
 
   fs::path path_;
   std::unique_ptr<gzFile_s, Close> file_;
+  bool regular_ = false;
+};
+
+// count, height and width; their product is below `limit`.
+std::array<std::size_t, 3> images_header(IdxFile& file, std::uint64_t limit) {
+  const auto [count, height, width] = file.header<3>(kImagesMagic, "images");
+  // Each size is below 2^32, so the product of two cannot overflow 64 bits.
+  const std::uint64_t image = std::uint64_t{height} * width;
+  if (image != 0 && count > limit / image)
+    file.fail(fmt::format("absurd sizes {} x {} x {}: more than {} GiB", count, height, width, limit >> 30));
+  if (count == 0 || image == 0) file.fail(fmt::format("no images in it ({} x {} x {})", count, height, width));
+  return {count, height, width};
+}
+
+class IdxSource final : public ImageSource {
+ public:
+  IdxSource(const ImageShape& shape, std::size_t count, PiecewiseFile file)
+      : ImageSource(shape, count), file_(std::move(file)) {}
+  void read(std::size_t first, std::span<std::uint8_t> out) const override {
+    file_.read(kImagesHeader + std::uint64_t{first} * shape().features(), out);
+  }
+
+ private:
+  PiecewiseFile file_;
 };
 
 }  // namespace
 
 IdxImages read_idx_images(const fs::path& path) {
   IdxFile file(path);
-  const auto [count, height, width] = file.header<3>(kImagesMagic, "images");
-  // Each size is below 2^32, so the product of two cannot overflow 64 bits.
-  const std::uint64_t image = std::uint64_t{height} * width;
-  if (image != 0 && count > kMaxFileBytes / image)
-    file.fail(fmt::format("absurd sizes {} x {} x {}: more than 64 GiB", count, height, width));
-  if (count == 0 || image == 0)
-    file.fail(fmt::format("no images in it ({} x {} x {})", count, height, width));
-  return {count, height, width, file.body(count * image)};
+  const auto [count, height, width] = images_header(file, kMaxHeld);
+  return {count, height, width, file.body(std::uint64_t{count} * height * width)};
+}
+
+std::shared_ptr<const ImageSource> open_idx_images(const fs::path& path) {
+  IdxFile file(path);
+  if (!file.regular()) return nullptr;  // what is read from a pipe is gone
+  const auto [count, height, width] = images_header(file, kMaxStored);
+  if (file.compressed()) return nullptr;
+  PiecewiseFile stored(path);
+  const std::uint64_t expected = std::uint64_t{count} * height * width, found = stored.bytes() - kImagesHeader;
+  if (found != expected) file.fail_size(expected, found);
+  return std::make_shared<IdxSource>(ImageShape{height, width, 1}, count, std::move(stored));
 }
 
 std::vector<std::uint8_t> read_idx_labels(const fs::path& path) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/train_files.h"
+#include "engine/image_files.h"
 #include "gradflow/engine/checkpoint.h"
 
 #ifdef GRADFLOW_PROGRAM
@@ -138,6 +139,22 @@ TEST(TrainProgram, SignalsEndItInOrder) {
     EXPECT_EQ(log_of(dir / "run").back()["step"], step);
     EXPECT_EQ(summary_of(dir / "run")["step"], step);
   }
+}
+
+// The data of a streamed run are cut short while it trains.
+TEST(TrainProgram, AFileThatBecomesShorterEndsItInOneLine) {
+  const TempDir dir, files;
+  test::write_idx_folder(files.path(), 512, 64, 4, 3);
+  std::vector<std::string> arguments = run_of(dir / "run", "1000000");
+  arguments[3] = "idx:" + files.path().string();
+  arguments.push_back("--stream");
+  const Process process(dir, arguments);
+  ASSERT_TRUE(begins(dir / "run" / "log.jsonl"));
+  std::filesystem::resize_file(files / "train-images-idx3-ubyte", 1000);
+  EXPECT_EQ(process.wait(), 2);
+  const std::string errors = process.errors();
+  EXPECT_TRUE(has(errors, "train-images-idx3-ubyte") && has(errors, "it has become shorter")) << errors;
+  EXPECT_EQ(std::count(errors.begin(), errors.end(), '\n'), 1) << errors;
 }
 
 TEST(TrainProgram, ExitCodesTellWhoseFaultItWas) {

@@ -12,6 +12,7 @@
 #include "apps/report/csv.h"
 #include "apps/report/json.h"
 #include "apps/train_files.h"
+#include "engine/image_files.h"
 #include "gradflow/engine/checkpoint.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/interrupt.h"
@@ -131,23 +132,32 @@ TEST(Train, ResumesAugmentedRunsBitForBit) {
   expect_same_files(dir / "whole", dir / "halves");
 }
 
-// Handed over batch by batch, over the end of an epoch, a stop and a resume.
+// Handed over batch by batch, over the end of an epoch, a stop and a resume: from memory and from files.
 TEST(Train, StreamedRunsHaveTheBitsOfResidentOnes) {
-  const TempDir dir;
-  const auto run = [&](const char* name, std::int64_t steps, bool stream) {
-    TrainOptions o = small_run(dir / name, steps);
-    o.data = "synthetic:n=256,test=64,height=8,width=8,channels=1,classes=3";
-    o.augment = "standard:crop=2";
-    o.stream = stream;
+  const TempDir files;
+  test::write_idx_folder(files.path(), 256, 64, 8, 8);
+  for (const std::string& data : {std::string("synthetic:n=256,test=64,height=8,width=8,channels=1,classes=3"),
+                                  "idx:" + files.path().string()}) {
+    SCOPED_TRACE(data);
+    const bool in_files = data.starts_with("idx");
+    const TempDir dir;
+    const auto run = [&](const char* name, std::int64_t steps, bool stream) {
+      TrainOptions o = small_run(dir / name, steps);
+      o.data = data;
+      o.augment = "standard:crop=2";
+      o.stream = stream;
+      const TrainResult result = train(o);
+      ASSERT_EQ(result.code, 0);
+      EXPECT_EQ(result.out.find("are held in memory") != std::string::npos, stream && !in_files);
+    };
+    run("resident", 24, false);
+    run("streamed", 10, true);  // an epoch has 8
+    TrainOptions o = resume(dir / "streamed");
+    o.steps = 24;
+    o.stream = true;
     ASSERT_EQ(train(o).code, 0);
-  };
-  run("resident", 24, false);
-  run("streamed", 10, true);  // an epoch has 8
-  TrainOptions o = resume(dir / "streamed");
-  o.steps = 24;
-  o.stream = true;
-  ASSERT_EQ(train(o).code, 0);
-  expect_same_files(dir / "resident", dir / "streamed");
+    expect_same_files(dir / "resident", dir / "streamed");
+  }
 }
 
 TEST(Train, ARecipeFillsInWhatIsNotGiven) {

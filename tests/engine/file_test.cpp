@@ -163,5 +163,29 @@ TEST(File, OutputDirectoryIsCreatedOrRefused) {
   EXPECT_TRUE(has(user_error([&] { ensure_output_directory("/proc"); }), "/proc"));
 }
 
+TEST(PiecewiseFile, ReadsAnyPlaceAndSaysWhatItCannot) {
+  TempDir dir;
+  const fs::path path = dir / "file";
+  write_file_atomically(path, "0123456789");
+  PiecewiseFile opened(path);
+  const PiecewiseFile file = std::move(opened);
+  EXPECT_EQ(file.bytes(), 10u);
+  const auto read = [&](std::uint64_t offset, std::size_t count) {
+    std::vector<std::uint8_t> out(count);
+    file.read(offset, out);
+    return std::string(out.begin(), out.end());
+  };
+  EXPECT_EQ(read(7, 3), "789");
+  EXPECT_EQ(read(0, 10), "0123456789");
+  EXPECT_EQ(read(10, 0), "");
+  fs::resize_file(path, 6);
+  EXPECT_EQ(read(4, 2), "45");
+  EXPECT_TRUE(has(user_error([&] { read(4, 3); }), "it ends at byte 6 or before, but had 10 bytes when it was opened"));
+  EXPECT_TRUE(has(user_error([&] { PiecewiseFile(dir / "none"); }), system_message(ENOENT)));
+  EXPECT_TRUE(has(user_error([&] { PiecewiseFile{dir.path()}; }), "it is a folder"));
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  EXPECT_TRUE(has(user_error([&] { PiecewiseFile(dir / "pipe"); }), "it is no regular file"));
+}
+
 }  // namespace
 }  // namespace gradflow

@@ -1,15 +1,19 @@
-// A step allocates nothing. This file replaces operator new for the whole test program and counts while a
-// step runs. oneDNN keeps books of its own on the heap; calls that come from inside it are counted apart.
+// A step allocates nothing, and data that stay in files take no memory that grows with them. This file replaces
+// operator new for the whole test program and counts while a test asks for it. oneDNN keeps books of its own on the
+// heap; calls that come from inside it are counted apart.
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <new>
 
+#include "engine/image_files.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/feed.h"
@@ -19,6 +23,8 @@ namespace {
 
 std::atomic<bool> counting{false};
 std::atomic<int> ours{0}, of_onednn{0};
+std::atomic<std::int64_t> held{0}, most_held{0};  // bytes that came and did not go while `weighing`
+std::atomic<bool> weighing{false};
 thread_local bool looking = false;
 
 bool inside_onednn() {
@@ -31,20 +37,34 @@ bool inside_onednn() {
   return false;
 }
 
+void* weighed(void* p) {
+  if (weighing && p) {
+    const std::int64_t now = held += static_cast<std::int64_t>(::malloc_usable_size(p));
+    for (std::int64_t most = most_held; now > most && !most_held.compare_exchange_weak(most, now);) {
+    }
+  }
+  return p;
+}
+
+void release(void* p) {
+  if (weighing && p) held -= static_cast<std::int64_t>(::malloc_usable_size(p));
+  std::free(p);
+}
+
 void* allocate(std::size_t bytes) {
   if (counting && !looking) {
     looking = true;
     ++(inside_onednn() ? of_onednn : ours);
     looking = false;
   }
-  if (void* p = std::malloc(bytes ? bytes : 1)) return p;
+  if (void* p = weighed(std::malloc(bytes ? bytes : 1))) return p;
   throw std::bad_alloc();
 }
 
 void* allocate(std::size_t bytes, std::align_val_t alignment) {
   if (counting) ++ours;
   const std::size_t a = static_cast<std::size_t>(alignment);
-  if (void* p = std::aligned_alloc(a, (bytes + a - 1) / a * a)) return p;
+  if (void* p = weighed(std::aligned_alloc(a, (bytes + a - 1) / a * a))) return p;
   throw std::bad_alloc();
 }
 
@@ -54,18 +74,18 @@ void* operator new(std::size_t n) { return allocate(n); }
 void* operator new[](std::size_t n) { return allocate(n); }
 void* operator new(std::size_t n, std::align_val_t a) { return allocate(n, a); }
 void* operator new[](std::size_t n, std::align_val_t a) { return allocate(n, a); }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return std::malloc(n ? n : 1); }
-void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return std::malloc(n ? n : 1); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return weighed(std::malloc(n ? n : 1)); }
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return weighed(std::malloc(n ? n : 1)); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { release(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { release(p); }
+void operator delete(void* p) noexcept { release(p); }
+void operator delete[](void* p) noexcept { release(p); }
+void operator delete(void* p, std::size_t) noexcept { release(p); }
+void operator delete[](void* p, std::size_t) noexcept { release(p); }
+void operator delete(void* p, std::align_val_t) noexcept { release(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { release(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { release(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { release(p); }
 
 namespace gradflow {
 namespace {
@@ -112,6 +132,37 @@ TEST(Allocations, AStepMakesNone) {
                   probes ? "on" : "off", ours.load(), of_onednn.load());
       EXPECT_EQ(ours, 0) << spec;
     }
+}
+
+// 6 MB of images: checked, normalized and streamed, shuffled, cropped and mirrored, over an epoch.
+TEST(Allocations, ImagesThatStayInFilesAreNotHeld) {
+  const test::TempDir dir;
+  test::write_idx_folder(dir.path(), 1500, 20, 64, 64);
+  const std::string spec = "idx:" + dir.path().string();
+  const auto device = open_device("cpu", 1);
+  const auto most_while = [&](const std::function<void()>& what) {
+    held = most_held = 0;
+    weighing = true;
+    what();
+    weighing = false;
+    return most_held.load();
+  };
+  const auto stream = [&](const Dataset& data) {
+    Feed feed(*device, data, data.train, parse_augmentation("standard"), FeedPlacement::streamed);
+    std::vector<float> x(16 * 64 * 64);
+    std::vector<std::int32_t> labels(16), indices(16);
+    BatchOrder order(feed.count(), 16, 1);
+    for (std::uint64_t step = 0; step < order.steps_per_epoch(); ++step) {
+      order.batch_indices(step, indices);
+      feed.load_augmented(indices, {x.data(), {{16, 64, 64, 1}}}, {labels.data(), {{16}, DType::i32}}, 1, step);
+      order.batch_indices(step + 1, indices);
+      feed.announce(indices, 1, step + 1);
+    }
+  };
+  constexpr std::int64_t kImages = 1500 * 64 * 64;
+  // One run of 1 MiB at a time while they are checked; then a batch as floats, and labels and order.
+  EXPECT_LT(most_while([&] { stream(open_dataset(spec)); }), kImages / 3);
+  EXPECT_GT(most_while([&] { stream(load_dataset(spec)); }), kImages) << "the scale does not weigh";
 }
 
 }  // namespace

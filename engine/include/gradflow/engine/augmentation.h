@@ -16,7 +16,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "gradflow/engine/dataset.h"
 
@@ -39,8 +38,5 @@ void check_fits(const Augmentation& augmentation, const ImageShape& shape);
 // Fills out [batch, 3] with (dy, dx, flip) of the samples of a step, as kernels::GatherBatch takes them.
 void draw_crops(const Augmentation& augmentation, std::uint64_t seed, std::uint64_t step,
                 std::span<std::int8_t> out);
-
-// The mean over the images of a split, [height, width, channels], in [0, 1].
-std::vector<float> mean_image(const ImageShape& shape, const DataSplit& split);
 
 }  // namespace gradflow

@@ -1,6 +1,6 @@
-// Images with labels, in host memory, as training needs them.
+// Images with labels, as training needs them: in host memory, or left in their files and read as they are wanted.
 //
-//   const Dataset data = load_dataset("fashion-mnist");
+//   const Dataset data = load_dataset("fashion-mnist");   // or open_dataset()
 //   BatchOrder order(data.train.count(), 128, seed);
 //   order.batch_indices(step, indices);            // then kernels::Backend::gather_batch
 //
@@ -10,7 +10,7 @@
 // mean 0 and mean square 1 (what mean-field theory of deep networks assumes). The held-out images use
 // the same two numbers.
 //
-// What load_dataset() takes:
+// What load_dataset() and open_dataset() take:
 //   fashion-mnist       Debian's package dataset-fashion-mnist, or the folder GRADFLOW_FASHION_MNIST
 //   mnist:DIR           the four files of MNIST or a relative with 10 classes, plain or .gz
 //   idx:DIR             the same file names with any sizes and up to 256 classes
@@ -23,6 +23,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,10 +37,17 @@ struct ImageShape {
   bool operator==(const ImageShape&) const = default;
 };
 
+class ImageSource;  // engine/src/image_source.h
+
 struct DataSplit {
-  std::vector<std::uint8_t> images;  // [count, height, width, channels]
+  std::vector<std::uint8_t> images;  // [count, height, width, channels]; empty if they stay in files
   std::vector<std::uint8_t> labels;  // [count], each below Dataset::classes
+  std::shared_ptr<const ImageSource> in_files{};  // null: they lie in `images`
   std::size_t count() const { return labels.size(); }
+  std::size_t image_bytes() const;  // of all images, wherever they are
+  // The images from `first` on, as many as `out` has room for: whole ones, all below count(). UserError if a file
+  // cannot be read any more.
+  void read_images(std::size_t first, std::span<std::uint8_t> out) const;
 };
 
 struct Dataset {
@@ -48,11 +56,18 @@ struct Dataset {
   int classes = 0;
   DataSplit train, test;
   double mean = 0, inv_std = 1;
+  std::vector<float> mean_image;  // over train, [height, width, channels], in [0, 1]
 };
 
 // UserError, one line: unknown name or key, files that are missing or faulty (see idx.h), images and
 // labels of different count, train and test of different size, a label beyond the classes.
 Dataset load_dataset(std::string_view spec);
+
+// The same data, strictly checked in the same way, but images stay in their files if these can be read piece by
+// piece: those of CIFAR, IDX files that are not compressed, and the halves of both. Nothing that grows with the
+// images is held then, only the labels, one byte a sample: files may be larger than the memory. They must stay as
+// they are; what reads an image from a file that has become shorter throws UserError.
+Dataset open_dataset(std::string_view spec);
 
 // The same with each pixel the rounded mean of 2x2 of the original, per channel: a quarter of the work for a
 // convolution. An odd last row or column is left out. Mean and deviation are those of the new training images;
@@ -82,7 +97,8 @@ class BatchOrder {
   std::vector<std::int32_t> order_;  // of epoch_; empty before the first call
 };
 
-// mean and inv_std of `data` from its training images, exactly summed. UserError if all pixels are equal.
+// mean, inv_std and mean_image of `data` from its training images, exactly summed, in one pass. UserError if all
+// pixels are equal.
 void normalize_inputs(Dataset& data);
 
 }  // namespace gradflow

@@ -16,16 +16,16 @@ namespace gradflow {
 
 enum class FeedPlacement : std::uint8_t {
   resident,  // the whole split on the device, as bytes: a quarter of its size as f32. A batch needs its indices alone
-  streamed,  // on the host; a batch's bytes are collected and copied when it is loaded, or ahead of that in a
-             // thread of their own, see announce()
+  streamed,  // on the host, in memory or in files; a batch's bytes are collected and copied when it is loaded, or
+             // ahead of that in a thread of their own, see announce()
 };
 
 // One split of a data set. Both placements give the same bits.
 class Feed {
  public:
-  // With an augmentation's pixel mean, the mean image of data.train is taken off in every load. UserError if
-  // the images are too small for its crop. A streamed feed reads the pixels and labels of `split` as long as it
-  // lives; the split itself may be moved.
+  // With an augmentation's pixel mean, data.mean_image is taken off in every load. UserError if the images
+  // are too small for its crop. A streamed feed reads the pixels and labels of `split` as long as it lives; the
+  // split itself may be moved. Images in files: loading throws UserError if one cannot be read any more.
   Feed(Backend& backend, const Dataset& data, const DataSplit& split, const Augmentation& augmentation = {},
        FeedPlacement placement = FeedPlacement::resident);
   ~Feed();
@@ -43,7 +43,7 @@ class Feed {
   // The same, with the images shifted and mirrored as the augmentation says for this step of a run.
   void load_augmented(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels,
                       std::uint64_t seed, std::uint64_t step);
-  // Samples first .. first + batch - 1, in storage order.
+  // Samples first .. first + batch - 1, in storage order. A streamed feed goes on to collect as many behind them.
   void load_range(std::size_t first, const Tensor& x, const Tensor& labels);
 
   // The next load_augmented() will ask for this. A streamed feed collects it meanwhile; nothing else changes.

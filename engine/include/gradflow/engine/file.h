@@ -1,4 +1,4 @@
-// Files that are either wholly there or not there at all.
+// Files that are either wholly there or not there at all, and files read whole or at any place.
 //
 //   write_file_atomically("out/report.json", text);
 //
@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -56,6 +57,28 @@ void write_file_atomically(const std::filesystem::path& path, const std::functio
 
 // The whole file. UserError if it is missing, a folder, unreadable, or longer than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes = std::uint64_t{1} << 36);
+
+// A regular file that is read piece by piece, by any number of threads at once.
+class PiecewiseFile {
+ public:
+  // UserError if it is missing, unreadable, or no regular file.
+  explicit PiecewiseFile(const std::filesystem::path& path);
+  ~PiecewiseFile();
+  PiecewiseFile(PiecewiseFile&& other) noexcept;
+  PiecewiseFile& operator=(PiecewiseFile&&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::uint64_t bytes() const { return bytes_; }  // when it was opened
+
+  // Fills `out` with the bytes from `offset` on. UserError if it cannot, or if the file ends before: it has become
+  // shorter.
+  void read(std::uint64_t offset, std::span<std::uint8_t> out) const;
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  std::uint64_t bytes_ = 0;
+};
 
 // Creates the folder, with its parents, and tries that a file can be created in it; UserError if the
 // path (or a part of it) is a file or nothing can be written there. Leaves nothing behind in it.

@@ -5,7 +5,7 @@
 //
 // Every fault (missing, truncated, trailing bytes, wrong magic number, damaged compression, absurd
 // sizes) throws UserError, one line that names the file. No more memory is taken than the file has
-// data, whatever its header claims.
+// data, whatever its header claims, and none for more than 64 GiB.
 #pragma once
 
 #include <cstddef>
