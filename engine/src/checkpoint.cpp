@@ -13,6 +13,7 @@
 #include "gradflow/engine/text.h"
 #include "gradflow/engine/version.h"
 #include "gradflow/kernels/error.h"
+#include "stored_shape.h"
 
 namespace gradflow {
 namespace {
@@ -32,12 +33,6 @@ StoredType stored_type(DType type) {
     case DType::i32: return StoredType::i32;
   }
   throw InternalError("a tensor of an element type that no file has");
-}
-
-std::vector<std::uint64_t> stored_shape(const Shape& shape) {
-  std::vector<std::uint64_t> extents(shape.rank());
-  for (std::size_t i = 0; i < extents.size(); ++i) extents[i] = static_cast<std::uint64_t>(shape[i]);
-  return extents;
 }
 
 struct Named {

@@ -12,6 +12,7 @@
 #include "gradflow/engine/text.h"
 #include "gradflow/kernels/bf16.h"
 #include "gradflow/kernels/error.h"
+#include "stored_shape.h"
 
 namespace gradflow {
 namespace {
@@ -51,12 +52,6 @@ double element(const StoredTensor& t, std::size_t i) {
 
 bool is_floating(StoredType type) {
   return type == StoredType::f64 || type == StoredType::f32 || type == StoredType::f16 || type == StoredType::bf16;
-}
-
-std::vector<std::uint64_t> extents(const Shape& shape) {
-  std::vector<std::uint64_t> list(shape.rank());
-  for (std::size_t i = 0; i < list.size(); ++i) list[i] = static_cast<std::uint64_t>(shape[i]);
-  return list;
 }
 
 // What a file of gradflow holds besides weights.
@@ -120,7 +115,7 @@ class Loader {
 
   // As the file must have it.
   std::vector<std::uint64_t> shape_in_file(const Wanted& w) const {
-    std::vector<std::uint64_t> s = extents(w.tensor.shape());
+    std::vector<std::uint64_t> s = stored_shape(w.tensor.shape());
     if (w.image_weights && !ours_) s = {s[0], s[3], s[1], s[2]};
     return s;
   }
