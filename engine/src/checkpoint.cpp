@@ -181,7 +181,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& path) : source_(quote(path.s
   if (text("gradflow_checkpoint") != kLayout)
     throw UserError(fmt::format(
         "checkpoint {} has layout {}, written by gradflow {}; this is {}, which reads layout {}", source_,
-        quote(text("gradflow_checkpoint")), text("gradflow_version"), gradflow::version(), kLayout));
+        quote(text("gradflow_checkpoint")), quote(text("gradflow_version")), gradflow::version(), kLayout));
   version_ = text("gradflow_version");
   info_.model = text("model");
   info_.data = text("data");

@@ -7,7 +7,6 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/text.h"
@@ -112,7 +111,7 @@ EventFile::EventFile(const std::filesystem::path& folder, double seconds) {
   path_ = folder / fmt::format("events.out.tfevents.{:.0f}.gradflow.{}", seconds, ::getpid());
   descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0)
-    throw UserError(fmt::format("cannot write {}: {}", quote(path_.string(), 400), std::strerror(errno)));
+    throw UserError(fmt::format("cannot write {}: {}", quote(path_.string(), 400), system_message(errno)));
   write_record(Message().number(1, seconds).text(3, "brain.Event:2").bytes());
 }
 
@@ -149,7 +148,7 @@ void EventFile::write_record(const std::string& message) {
     const ssize_t written = ::write(descriptor_, record.data() + done, record.size() - done);
     if (written < 0 && errno == EINTR) continue;
     if (written < 0)
-      throw UserError(fmt::format("cannot write {}: {}", quote(path_.string(), 400), std::strerror(errno)));
+      throw UserError(fmt::format("cannot write {}: {}", quote(path_.string(), 400), system_message(errno)));
     done += static_cast<std::size_t>(written);
   }
 }

@@ -91,7 +91,9 @@ int find(const Items& items, std::string_view name, std::string_view kind) {
     if (items[i].name == name) return static_cast<int>(i);
   std::vector<std::string> names;
   for (const auto& item : items) names.push_back(item.name);
-  throw UserError(fmt::format("no {} named '{}' in the graph; nearest is '{}'", kind, name, nearest_name(name, names)));
+  const std::string_view nearest = nearest_name(name, names);
+  throw UserError(fmt::format("no {} named {} in the graph{}", kind, quote(name),
+                              nearest.empty() ? "" : fmt::format("; nearest is '{}'", nearest)));
 }
 
 }  // namespace

@@ -31,13 +31,16 @@ bool adaptive(OptimizerKind kind) { return kind == OptimizerKind::adam || kind =
 
 }  // namespace
 
+// Updates take these numbers as f32, where a share just below 1 is 1 and a tiny epsilon 0. A rate that is infinite there
+// makes a run diverge, which is noticed.
 void check(const OptimizerConfig& c) {
+  const auto share = [](double x) { return x >= 0 && x < 1 && static_cast<float>(x) < 1; };
   require(std::isfinite(c.learning_rate) && c.learning_rate >= 0, "learning rate", c.learning_rate, "finite and 0 or more");
-  require(c.momentum >= 0 && c.momentum < 1, "momentum", c.momentum, "in [0, 1)");
+  require(share(c.momentum), "momentum", c.momentum, "in [0, 1), also as f32");
   require(std::isfinite(c.weight_decay) && c.weight_decay >= 0, "weight decay", c.weight_decay, "finite and 0 or more");
-  require(c.beta1 >= 0 && c.beta1 < 1, "beta1", c.beta1, "in [0, 1)");
-  require(c.beta2 >= 0 && c.beta2 < 1, "beta2", c.beta2, "in [0, 1)");
-  require(std::isfinite(c.epsilon) && c.epsilon > 0, "epsilon", c.epsilon, "finite and above 0");
+  require(share(c.beta1), "beta1", c.beta1, "in [0, 1), also as f32");
+  require(share(c.beta2), "beta2", c.beta2, "in [0, 1), also as f32");
+  require(std::isfinite(c.epsilon) && static_cast<float>(c.epsilon) > 0, "epsilon", c.epsilon, "finite and above 0, also as f32");
   if (c.kind == OptimizerKind::nesterov) require(c.momentum > 0, "momentum", c.momentum, "above 0 for nesterov");
 }
 

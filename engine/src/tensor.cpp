@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "gradflow/kernels/error.h"
 
 namespace gradflow {
@@ -9,8 +11,11 @@ namespace gradflow {
 Shape::Shape(std::initializer_list<std::int64_t> extents) : rank_(extents.size()) {
   if (rank_ > kMaxRank) throw UserError(fmt::format("a shape of rank {}: at most {} is possible", rank_, kMaxRank));
   std::size_t i = 0;
+  std::int64_t elements = 1;
   for (const std::int64_t e : extents) {
     if (e < 0) throw UserError(fmt::format("a shape with extent {}: extents are 0 or more", e));
+    if (__builtin_mul_overflow(elements, std::max<std::int64_t>(e, 1), &elements) || elements > kMaxElements)
+      throw UserError(fmt::format("a shape [{}]: more than {} elements", fmt::join(extents, ", "), kMaxElements));
     extents_[i++] = e;
   }
 }

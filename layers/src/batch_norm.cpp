@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "gradflow/kernels/error.h"
 #include "gradflow/layers/activation.h"
 #include "gradflow/layers/residual_add.h"
@@ -11,7 +13,8 @@ namespace gradflow {
 BatchNorm::BatchNorm(const BatchNormOptions& options) : options_(options) {
   if (!(options.momentum >= 0 && options.momentum <= 1))
     throw UserError(fmt::format("batch norm momentum {}: it must be in [0, 1]", options.momentum));
-  if (!(options.epsilon > 0)) throw UserError(fmt::format("batch norm epsilon {}: it must be above 0", options.epsilon));
+  if (!(options.epsilon > 0 && std::isfinite(options.epsilon)))
+    throw UserError(fmt::format("batch norm epsilon {}: it must be finite and above 0", options.epsilon));
 }
 
 Inference BatchNorm::infer(std::span<const TensorSpec> inputs) const {

@@ -260,6 +260,10 @@ TEST(Checkpoint, RefusesWhatIsNoCheckpoint) {
   EXPECT_TRUE(has(with("seed", "18446744073709551616"), "is damaged: seed"));
   EXPECT_TRUE(has(with("batch", "nan"), "is damaged: batch"));
   EXPECT_TRUE(has(with("gradflow_checkpoint", "2"), "has layout '2'"));
+  Metadata of_another = good.metadata();
+  of_another["gradflow_checkpoint"] = "2", of_another["gradflow_version"] = "9\n9";
+  write_safetensors(dir / "bad", {}, of_another);
+  EXPECT_TRUE(has(user_error([&] { Checkpoint{dir / "bad"}; }), "written by gradflow '9\\n9'"));
 }
 
 // Without waiting for the disk, as write_file_atomically() does: there are many of these.

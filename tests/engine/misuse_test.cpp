@@ -51,7 +51,9 @@ TEST_F(Misuse, NamesOfAGraph) {
   EXPECT_EQ(g.nodes().size(), 1u);
   expect_error([&] { (void)g.find_value("midle"); }, "nearest is 'middle'");
   expect_error([&] { (void)g.find_node("midle"); }, "no layer named 'midle'");
-  expect_error([&] { (void)g.find_parameter("w"); }, "no parameter named 'w'");
+  expect_error([&] { (void)g.find_parameter("w"); }, "no parameter named 'w' in the graph");
+  test::expect_error([&] { Shape({std::int64_t{1} << 40, 1 << 20}); }, "a shape [1099511627776, 1048576]: more than");
+  EXPECT_EQ(Shape({std::int64_t{1} << 40, 0}).elements(), 0u);
 }
 
 TEST_F(Misuse, InputsOfALayer) {
@@ -189,6 +191,10 @@ TEST_F(Misuse, OptimizerSettings) {
   refused({.kind = kernels::OptimizerKind::adam, .beta1 = 1}, "beta1 1");
   refused({.kind = kernels::OptimizerKind::adam, .beta2 = -0.5}, "beta2 -0.5");
   refused({.kind = kernels::OptimizerKind::adam, .epsilon = 0}, "epsilon 0");
+  // What only f64 can tell from 1 or 0.
+  refused({.momentum = 1 - 1e-12}, "momentum 0.999999999999");
+  refused({.kind = kernels::OptimizerKind::adam, .beta2 = 1 - 1e-9}, "beta2 0.999999999");
+  refused({.kind = kernels::OptimizerKind::adam, .epsilon = 1e-60}, "epsilon 1e-60");
 }
 
 TEST_F(Misuse, DevicesThatAreNotThere) {

@@ -1,4 +1,4 @@
-// Sizes at the edge: memory of a deep net, ten thousand layers, and steps that allocate nothing.
+// Sizes at the edge: memory of a deep net, and ten thousand layers.
 #include <gtest/gtest.h>
 
 #include <cmath>

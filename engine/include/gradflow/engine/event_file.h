@@ -1,8 +1,7 @@
 // Event files as TensorBoard reads them: TFRecords of tensorflow.Event messages, written by hand.
 //
-//   EventFile events(folder, seconds);                        //
-//   folder/events.out.tfevents.<seconds>.gradflow.<pid> events.write_scalars(step, seconds, {{"loss/train",
-//   0.5}, {"learning_rate", 0.1}});
+//   EventFile events(folder, seconds);  // folder/events.out.tfevents.<seconds>.gradflow.<pid>
+//   events.write_scalars(step, seconds, {{"loss/train", 0.5}, {"learning_rate", 0.1}});
 //
 // A record is: length (u64), its CRC, the message, its CRC; all little-endian; each CRC is CRC-32C, rotated
 // right by 15 bits plus 0xa282ead8. Messages follow tensorflow/core/util/event.proto and

@@ -24,7 +24,7 @@ namespace gradflow {
 
 class AtomicFile {
  public:
-  // Opens the partial file beside `path`. A symbolic link is followed, so the link itself stays. A path
+  // Opens the partial file beside `path`. A symbolic link to a file is followed and stays. A path
   // that is no regular file but can be written (/dev/stdout, a pipe) is written to directly. Two
   // processes at once on one path: the second throws UserError.
   explicit AtomicFile(const std::filesystem::path& path);

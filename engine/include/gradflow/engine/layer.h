@@ -71,7 +71,8 @@ struct Inference {
   std::optional<int> output_over_input;    // y(0) may lie over x(i), if nobody reads x(i) afterwards
   std::optional<int> gradient_over_dy;     // dx(i) may lie over dy(0), when it overwrites
   std::optional<int> gradient_over_saved;  // dx(i) may lie over saved(0): forward has already made it
-  bool backward_scratch = false;  // backward writes a tensor like dy(0) for itself; it may lie over dy(0)
+  bool backward_scratch = false;  // backward writes a tensor like dy(0) for itself; it may lie over dy(0), so such a
+                                  // layer offers no gradient_over_dy
   bool is_loss = false;                    // backward starts here
   Cost forward, backward;
 };
@@ -99,7 +100,6 @@ struct ForwardContext {
   Prepared* prepared = nullptr;
   kernels::LossResult* loss = nullptr;  // where a loss adds its result
   Stats *x_stats = nullptr, *y_stats = nullptr;
-
 };
 
 struct BackwardContext {

@@ -15,9 +15,10 @@ namespace gradflow {
 class Shape {
  public:
   static constexpr std::size_t kMaxRank = 6;
+  static constexpr std::int64_t kMaxElements = std::int64_t{1} << 56;  // sums of many tensors' bytes still fit 64 bits
 
   Shape() = default;
-  Shape(std::initializer_list<std::int64_t> extents);  // throws UserError on rank > 6 or an extent < 0
+  Shape(std::initializer_list<std::int64_t> extents);  // UserError: rank > 6, an extent < 0, too many elements
 
   std::size_t rank() const noexcept { return rank_; }
   std::int64_t operator[](std::size_t i) const noexcept { return extents_[i]; }

@@ -21,7 +21,7 @@
 //
 // where s is the variance of the stream over the batch; between two inner layers of a plain net s = V sw2, so
 // the factor is lambda alone: for ReLU pi/(pi-1) at infinite batch (Yang et al. 2019, arXiv:1902.08129).
-// lambda at a finite batch is derived in mean_field.cpp.
+// lambda at a finite batch is derived in mean_field_moments.cpp.
 //
 // The ratios are of mean squares over random networks; one narrow deep network scatters around them
 // (log-normally: Hanin 2018, arXiv:1801.03744).
