@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -116,6 +117,13 @@ std::string finding_cards(const StudyResult& study) {
   return cards;
 }
 
+// "2026-11-23 14:00:00" of "2026-11-23T14:00:00Z".
+std::string spaced_date(std::string date) {
+  std::ranges::replace(date, 'T', ' ');
+  if (date.ends_with('Z')) date.pop_back();
+  return date;
+}
+
 std::string settings_rows(const StudyResult& study) {
   std::string rows;
   const auto row = [&](std::string_view name, const std::string& value, bool code = false) {
@@ -134,7 +142,7 @@ std::string settings_rows(const StudyResult& study) {
   row("Libraries", study.libraries);
   row("Program", fmt::format("gradflow {}, git {}", study.gradflow_version, study.git_revision));
   row("Build", study.build);
-  row("Run", fmt::format("{} UTC, {:.0f} s", study.date_utc, study.seconds));
+  row("Run", fmt::format("{} UTC, {:.0f} s", spaced_date(study.date_utc), study.seconds));
   for (const NetworkResult& network : study.networks) {
     if (!network.yardstick) {
       row("A network", fmt::format("{} ({} parameters)", network.model_spec, network.parameters), true);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "apps/common/precision.h"
 #include "apps/study/pair.h"
 #include "apps/study/run_networks.h"
 #include "apps/study/verdict.h"
@@ -29,7 +30,8 @@ StudyResult describe_study(const StudyOptions& o, const Dataset& data, const ker
   r.device_model = device.model;
   r.libraries = device.libraries;
   if (const int n = networks_at_a_time(backend); backend.is_host()) r.libraries += fmt::format("; {} network{} at a time, one thread each", n, n == 1 ? "" : "s");
-  r.precision = device.precision;
+  // What ran, then what the device's arithmetic is like.
+  r.precision = fmt::format("networks in {}; the device offers {}", storage_text(DType::f32), device.precision);
   r.data = fmt::format("{}: {} + {} images {}x{}x{}, {} classes, pixels shifted and scaled to mean 0 and mean square 1", data.name,
                        data.train.count(), data.test.count(), data.shape.height, data.shape.width, data.shape.channels, data.classes);
   r.optimizer = fmt::format("{} lr={} momentum={} weight_decay={}", name_of(o.optimizer), o.learning_rate, o.momentum, o.weight_decay);
