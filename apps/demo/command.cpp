@@ -9,6 +9,7 @@
 #include <string>
 
 #include "apps/common/network.h"
+#include "apps/common/output_folder.h"
 #include "apps/report/terminal.h"
 #include "apps/report/write.h"
 #include "apps/study/study.h"
@@ -56,7 +57,7 @@ int run_demo(Options o) {
   o.study.moments = {1, 2, 5, 10, 20, 50, 100, 200};
   if (o.quick) make_quick(o.study);
   check_device_name(o.study.device);
-  ensure_output_directory(o.out);
+  const OutputFolder folder(o.out);  // before the work: at its end would be too late to learn of a bad name
 
   const InterruptGuard guard;
   StudyResult study;

@@ -66,9 +66,10 @@ std::string Progress::line(std::string_view note, bool bar) const {
   const double speed = rate();
   std::string text = bar ? bar_text(share, terminal_.unicode) + " " : "";
   text += fmt::format("{:3.0f} %", std::floor(100 * share));
-  if (!note.empty()) text += fmt::format("  {}", note);
+  // The time before the note: a narrow terminal cuts the end.
   if (speed > 0 && seconds() > kSettleSeconds)
     text += fmt::format("  {} left", duration_text((total_ - done_) / speed));
+  if (!note.empty()) text += fmt::format("  {}", note);
   return text;
 }
 

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <span>
 #include <vector>
 
 #include "orthogonal.h"
@@ -72,25 +75,44 @@ ParameterStore::ParameterStore(Backend& backend, const Graph& graph)
 
 namespace {
 
-// The same f32 values whatever the storage type, so an f64 network is the f32 one computed more exactly.
-std::vector<float> draw(const Initializer& init, const ParameterSpec& p, std::uint64_t seed) {
-  std::vector<float> w(p.shape.elements());
-  const RandomStream random(seed, p.name);
-  const double unit = 1 / std::sqrt(static_cast<double>(p.fan_in));
-  if (p.role == ParameterRole::bias) {
-    if (init.kind == Initializer::Kind::torch) random.fill_uniform(std::span(w), -unit, unit);
-  } else if (init.kind == Initializer::Kind::torch) {
-    const double bound = init.gain * p.factor * unit;
-    random.fill_uniform(std::span(w), -bound, bound);
-  } else if (init.kind == Initializer::Kind::orthogonal) {
-    random.fill_normal(std::span(w), 0, 1);
-    const std::size_t rows = static_cast<std::size_t>(p.shape.rank() ? p.shape[0] : 1);
-    orthonormalize(w, rows, w.size() / rows, init.gain * p.factor);
-  } else {
-    random.fill_normal(std::span(w), 0, unit * std::sqrt(init.scaled_variance(p)));
+// Where the numbers of one parameter come from: element i is drawn by its index, so any part of it can be drawn alone.
+class Draw {
+ public:
+  Draw(const Initializer& init, const ParameterSpec& p, std::uint64_t seed)
+      : kind_(init.kind), bias_(p.role == ParameterRole::bias), random_(seed, p.name) {
+    const double unit = 1 / std::sqrt(static_cast<double>(p.fan_in));
+    width_ = kind_ == Initializer::Kind::torch ? (bias_ ? unit : init.gain * p.factor * unit)
+                                               : unit * std::sqrt(init.scaled_variance(p));
   }
+  // The numbers from `first` on; f32 whatever the storage type, so an f64 network is the f32 one computed more
+  // exactly.
+  void part(std::span<float> w, std::size_t first) const {
+    if (kind_ == Initializer::Kind::torch)
+      random_.fill_uniform(w, -width_, width_, first);
+    else if (bias_)
+      std::ranges::fill(w, 0.0f);
+    else
+      random_.fill_normal(w, 0, width_, first);
+  }
+
+ private:
+  Initializer::Kind kind_;
+  bool bias_;
+  RandomStream random_;
+  double width_ = 0;
+};
+
+// Orthogonal weights are made whole.
+std::vector<float> draw_orthogonal(const Initializer& init, const ParameterSpec& p, std::uint64_t seed) {
+  std::vector<float> w(p.shape.elements());
+  RandomStream(seed, p.name).fill_normal(std::span(w), 0, 1);
+  const std::size_t rows = static_cast<std::size_t>(p.shape.rank() ? p.shape[0] : 1);
+  orthonormalize(w, rows, w.size() / rows, init.gain * p.factor);
   return w;
 }
+
+// Elements in a part: a copy of a whole weight on the host could be as large as all that is left of its memory.
+constexpr std::size_t kPart = std::size_t{1} << 22;
 
 }  // namespace
 
@@ -102,12 +124,23 @@ void ParameterStore::initialize(const Initializer& init, std::uint64_t seed) {
       backend_->fill(t.dtype(), t.data, t.elements(), p.role == ParameterRole::scale ? p.factor : 0.0);
       continue;
     }
-    const std::vector<float> w = draw(init, p, seed);
-    if (t.dtype() == DType::f32) {
-      backend_->copy_in(t.data, w.data(), t.bytes());
-    } else {
+    const auto put = [&](std::span<const float> w, std::size_t first) {
+      const std::size_t size = size_of(t.dtype());
+      void* const at = static_cast<std::byte*>(t.data) + first * size;
+      if (t.dtype() == DType::f32) return backend_->copy_in(at, w.data(), w.size() * size);
       const std::vector<double> wide(w.begin(), w.end());
-      backend_->copy_in(t.data, wide.data(), t.bytes());
+      backend_->copy_in(at, wide.data(), w.size() * size);
+    };
+    if (init.kind == Initializer::Kind::orthogonal && p.role != ParameterRole::bias) {
+      put(draw_orthogonal(init, p, seed), 0);
+      continue;
+    }
+    const Draw draw(init, p, seed);
+    std::vector<float> part(std::min(kPart, t.elements()));
+    for (std::size_t first = 0; first < t.elements(); first += part.size()) {
+      part.resize(std::min(part.size(), t.elements() - first));
+      draw.part(part, first);
+      put(part, first);
     }
   }
   for (std::size_t i = 0; i < states_.size(); ++i)

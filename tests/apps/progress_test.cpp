@@ -33,7 +33,7 @@ TEST(Progress, PrintsPlainLinesNowAndThenWithoutATerminal) {
     progress.update(step, "loss 1");
   }
   progress.finish();
-  EXPECT_EQ(out.str(), " 20 %  loss 1  40 s left\n 40 %  loss 1  30 s left\n");
+  EXPECT_EQ(out.str(), " 20 %  40 s left  loss 1\n 40 %  30 s left  loss 1\n");
 }
 
 TEST(Progress, RedrawsOneLineOnATerminalAndTakesItAwayAtTheEnd) {
@@ -52,6 +52,7 @@ TEST(Progress, RedrawsOneLineOnATerminalAndTakesItAwayAtTheEnd) {
   EXPECT_NE(drawn.find("[#########...........]  45 %"), std::string::npos) << drawn;
   const std::string last = drawn.substr(drawn.rfind("\033[K") + 3);
   EXPECT_EQ(last.size(), 59u) << "a line as wide as the terminal wraps";
+  EXPECT_NE(last.find(" left  xxx"), std::string::npos) << "the time left is what a narrow terminal must show: " << last;
   EXPECT_EQ(count(drawn, "\033[36m"), 0u) << "colors were not asked for";
 
   progress.print("epoch 1");

@@ -151,6 +151,10 @@ class BadValues(Program):
 
     def test_demo(self):
         self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: huge not in {auto,full,reduced,off}")
+        # What was made for the results goes again when there are none.
+        self.refused("demo", "--data", "idx:/nonexistent", "--out", "a/b", says="/nonexistent")
+        self.refused("demo", "--device", "cuda:7", says="cuda")
+        self.refused("report", "--from", "/etc/hostname", "--out", "x", says="/etc/hostname")
 
     def test_devices(self):
         for device in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
