@@ -120,7 +120,7 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
   if (!r.disturbance.empty()) out += fmt::format("note: {}\n", r.disturbance);
   if (!std::isfinite(r.loss))
     out += "note: the loss is not finite, so this network did not train: its timing may mislead\n";
-  out += fmt::format("\n{:.0f} {} (by the median)\n", per_second(o.network.batch, r.step.median),
+  out += fmt::format("\n{:.0f} {} (by the median)\n", per_second(static_cast<double>(o.network.batch), r.step.median),
                      r.images ? "images/s" : "samples/s");
   out += fmt::format("{:.3f} GFLOP a step: {:.1f} GFLOP/s; {} moved: {:.1f} GB/s\n", 1e-9 * r.cost.flops,
                      1e-9 * per_second(r.cost.flops, r.step.median), bytes_text(r.cost.bytes),
@@ -157,7 +157,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                   {"graph", o.record},
                   {"parameters", r.parameters}};
   j.update(json_of(r.step));
-  j["images_per_second"] = per_second(o.network.batch, r.step.median);
+  j["images_per_second"] = per_second(static_cast<double>(o.network.batch), r.step.median);
   j["flops"] = r.cost.flops;
   j["bytes"] = r.cost.bytes;
   j["gflops_per_second"] = 1e-9 * per_second(r.cost.flops, r.step.median);
