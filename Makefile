@@ -53,7 +53,7 @@ format: ## lay out the sources with clang-format
 	git ls-files -z '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -0 clang-format -i
 
 clean: ## remove what was built
-	rm -rf build build-sanitize
+	rm -rf build build-sanitize build-gpu
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

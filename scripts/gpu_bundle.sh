@@ -60,15 +60,15 @@ done
 missing=$(ldd "$work"/bin/* | awk '/not found/ { print $1 }' | sort -u | grep -Ev "$own" || true)
 [[ -z $missing ]] || die "not found here: $missing"
 
-tar -C "$work" -cJf "$out/programs.tar.xz" bin lib
+tar -C "$work" -cJf "$out/programs.tar.xz.partial" bin lib
+mv "$out/programs.tar.xz.partial" "$out/programs.tar.xz"
 for split in train t10k; do
   for kind in images-idx3 labels-idx1; do
     cp "$data/$split-$kind-ubyte"* "$out/fashion-mnist/"
   done
 done
-revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
-git -C "$root" diff --quiet HEAD 2>/dev/null || revision="$revision-dirty"
-printf '%s\n' "$revision" >"$out/revision.txt"
+# Of what was built, which with --build need not be what lies here. "gradflow 0.1.0 (revision)"
+"$build/gradflow" --version | sed 's/.*(\(.*\))$/\1/' >"$out/revision.txt"
 
 du -k "$out/programs.tar.xz" "$out/fashion-mnist" | awk '{ printf "%8.1f MiB  %s\n", $1 / 1024, $2 }'
 total=$(du -sk "$out" | cut -f1)

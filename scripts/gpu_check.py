@@ -325,6 +325,7 @@ def check_all(check, o, folder):
         try:
             info = json.loads(output)
             check.summary["devices"] = info["devices"]
+            check.summary["revision"] = info["git_revision"]  # of the program; of this folder so far
             return ", ".join(d["model"] for d in info["devices"][1:])
         except (ValueError, KeyError):
             return ""

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "apps/common/shell_words.h"
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/text.h"
 
@@ -11,15 +12,6 @@ namespace gradflow::app {
 namespace {
 
 using Words = std::vector<std::string>;
-
-std::string quoted(const std::string& word) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
-  return out + "'";
-}
 
 bool is_option(const std::string& word, std::string_view name) {
   return word == name || word.starts_with(std::string(name) + "=");
@@ -83,12 +75,6 @@ std::vector<std::string> command_line() {
     at = end + 1;
   }
   return words;
-}
-
-std::string shell_line(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + quoted(word);
-  return text;
 }
 
 std::string profile_commands(const ProfileTarget& t) {

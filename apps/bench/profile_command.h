@@ -9,9 +9,6 @@ namespace gradflow::app {
 // The arguments this process was started with, the program first.
 std::vector<std::string> command_line();
 
-// One line for a POSIX shell; words that need it are put in quotes.
-std::string shell_line(const std::vector<std::string>& words);
-
 struct ProfileTarget {
   std::vector<std::string>
       command;  // as run; --print-profile-command is taken out and --profile-window added

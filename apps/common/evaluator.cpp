@@ -6,19 +6,26 @@
 namespace gradflow::app {
 namespace {
 
-// Enough rows for full speed, few enough that activations need less memory than training's.
-constexpr std::size_t kBatch = 500;
+constexpr std::size_t kBatch = 500;  // enough rows for full speed
 
 }  // namespace
 
 Evaluator::Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore& parameters, Feed& test, std::size_t samples,
-                     bool dead_units)
+                     bool dead_units, std::size_t most_bytes)
     : test_(test) {
-  const std::size_t count = std::min(samples, test.count()), batch = std::min(kBatch, count);
+  const auto model_of = [&](std::size_t rows) {
+    return build_model(spec, shape_of(data, static_cast<std::int64_t>(rows), parameters.dtype()));
+  };
+  const auto arena_of = [&](std::size_t rows) {
+    return Executor::arena_bytes(model_of(rows).graph, parameters.backend(), false, {.training = false});
+  };
+  const std::size_t count = std::min(samples, test.count());
+  std::size_t batch = std::min(kBatch, count);
+  while (most_bytes != kAll && batch > 1 && arena_of(batch) > most_bytes) batch /= 2;
   const std::size_t whole = batch ? count - count % batch : 0;
   const auto add = [&](std::size_t rows, std::size_t first, std::size_t last) {
     if (first == last) return;
-    const Model model = build_model(spec, shape_of(data, static_cast<std::int64_t>(rows), parameters.dtype()));
+    const Model model = model_of(rows);
     ExecutorOptions options{.training = false};
     for (const WeightLayer& layer : model.layers)
       if (dead_units && layer.activation)

@@ -10,6 +10,7 @@
 
 #include "apps/common/network.h"
 #include "apps/common/output_folder.h"
+#include "apps/common/shell_words.h"
 #include "apps/report/terminal.h"
 #include "apps/report/write.h"
 #include "apps/study/study.h"
@@ -39,14 +40,6 @@ void make_quick(StudyOptions& o) {
 void print_study(const StudyResult& study) {
   const Terminal terminal = detect_terminal(1);
   fmt::print("{}", terminal_report(study, {.color = terminal.color, .charset = locale_charset(), .columns = 100}));
-}
-
-std::string shell_word(const std::string& text) {
-  const bool plain = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=.:,/+") == std::string::npos;
-  if (plain && !text.empty()) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
 }
 
 PairSize pair_size(const std::string& name) {

@@ -88,6 +88,7 @@ void add_info(CLI::App& app, std::function<int()>& run) {
       "  GRADFLOW_CUDA_MODULE=FILE  opens this libgradflow_cuda.so instead of looking for one\n"
       "  GRADFLOW_CUDA_SYNC=1       waits after every kernel, so that a fault names the one that made it\n"
       "  GRADFLOW_NVTX=0            leaves out the names of layers in profilers' timelines\n"
+      "  GRADFLOW_FASHION_MNIST=DIR where the data set fashion-mnist lies, if not where Debian's package puts it\n"
       "  OMP_NUM_THREADS=N          threads of the host\n"
       "Examples:\n  gradflow info\n  gradflow info --json | python3 -m json.tool");
   command->callback([&run, json] {

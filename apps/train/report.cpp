@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "apps/common/precision.h"
+#include "apps/common/shell_words.h"
 #include "apps/study/prediction.h"
 #include "apps/study/verdict.h"
 #include "apps/train/log_lines.h"
@@ -144,10 +145,11 @@ std::string optimizer_options(const OptimizerConfig& config) {
 std::string command_of(const Session& s) {
   const TrainSettings& t = s.settings;
   std::string text = fmt::format(
-      "gradflow train --model '{}' --data '{}' --optimizer {} --schedule {} --augment {} --batch {} --seed "
-      "{}",
-      t.model.text, t.data, optimizer_options(t.optimizer), t.schedule.text(), t.augmentation.text, t.batch,
-      t.seed);
+      "gradflow train --model {} --data {} --optimizer {} --schedule {} --augment {} --batch {} --seed {}",
+      shell_word(t.model.text), shell_word(t.data), optimizer_options(t.optimizer), t.schedule.text(),
+      t.augmentation.text, t.batch, t.seed);
+  if (!t.weights.empty()) text += " --weights " + shell_word(t.weights);
+  if (s.tf32) text += " --tf32";
   return text + (t.epochs > 0 ? fmt::format(" --epochs {}", t.epochs) : fmt::format(" --steps {}", t.steps)) +
          fmt::format(" --dtype {} --probe-every {} --device {} --out DIR", name_of(t.dtype), t.probe_every, s.device_name);
 }

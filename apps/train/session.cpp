@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -91,6 +92,9 @@ void check_length_change(const Session& s, const Checkpoint& checkpoint) {
                       s.total_steps, quote(s.settings.schedule.text()), before));
 }
 
+// An evaluation may take as much memory as a training step, and this much anyway.
+constexpr std::size_t kEvaluationBytes = std::size_t{256} << 20;
+
 // What evaluation, workspaces and libraries may still want when the data are on the device.
 constexpr std::size_t kReserve = std::size_t{256} << 20;
 
@@ -116,7 +120,8 @@ void build_network(Session& s, const TrainOptions& o) {
   s.memory_limit = o.memory_limit;
   s.executor = make_executor(s.model, shape, *s.parameters, s.optimizer.get(), {.memory_limit = o.memory_limit});
   open_feeds(s, o.stream);
-  s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed);
+  s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed, Evaluator::kAll, false,
+                                            std::max(s.executor->plan().arena_bytes, kEvaluationBytes));
 }
 
 void restore(Session& s, const Checkpoint& checkpoint) {
@@ -208,6 +213,7 @@ Session open_session(const TrainOptions& o) {
   s.device_name = o.device;
   s.resumed = o.resume;
   s.tensorboard = o.tensorboard;
+  s.tf32 = o.tf32;
   if (o.tensorboard && o.out.empty()) throw UserError("--tensorboard needs --out, the folder of the run");
   std::optional<Checkpoint> checkpoint;
   if (o.resume) checkpoint.emplace(open_checkpoint(o));

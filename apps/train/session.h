@@ -28,6 +28,7 @@ struct Session {  // members in the order in which they depend on each other
   std::string device_name;    // as asked for: "auto", "cpu", ...
   bool resumed = false;
   bool tensorboard = false;  // an event file is wanted
+  bool tf32 = false;
   std::int64_t first_step = 0;  // finished before this run
   std::int64_t total_steps = 0, steps_per_epoch = 0;
   std::optional<Best> best;

@@ -122,6 +122,7 @@ TrainSettings fresh_settings(const TrainOptions& options) {
   s.eval_every = o.eval_every.value_or(0);
   s.checkpoint_every = o.checkpoint_every.value_or(0);
   s.probe_every = o.probe_every.value_or(kProbeEvery);
+  s.weights = o.weights;
   return s;
 }
 
@@ -177,6 +178,8 @@ TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoi
   s.checkpoint_every =
       o.checkpoint_every ? *o.checkpoint_every : stored_count(checkpoint, "checkpoint_every");
   s.probe_every = o.probe_every ? *o.probe_every : stored_count(checkpoint, "probe_every");
+  const auto stored_weights = info.extra.find("weights");
+  if (stored_weights != info.extra.end()) s.weights = stored_weights->second;
   return s;
 }
 
@@ -186,7 +189,8 @@ Metadata settings_metadata(const TrainSettings& s) {
           {"steps", std::to_string(s.steps)},
           {"eval_every", std::to_string(s.eval_every)},
           {"checkpoint_every", std::to_string(s.checkpoint_every)},
-          {"probe_every", std::to_string(s.probe_every)}};
+          {"probe_every", std::to_string(s.probe_every)},
+          {"weights", s.weights}};
 }
 
 }  // namespace gradflow::app

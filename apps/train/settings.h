@@ -53,6 +53,7 @@ struct TrainSettings {
   std::int64_t epochs = 0, steps = 0;
   std::int64_t eval_every = 0, checkpoint_every = 0;  // 0: once an epoch
   std::int64_t probe_every = kProbeEvery;             // and the first step; 0: never
+  std::string weights;  // the file that the run began with; empty: the initializer
 };
 
 // "sgd", "nesterov:momentum=0.9", "adamw:beta2=0.95,weight_decay=0.01", with the rate and the two options

@@ -7,12 +7,13 @@
 #include <ostream>
 #include <streambuf>
 
+#include "apps/common/nonfinite.h"
 #include "apps/common/precision.h"
+#include "apps/common/shell_words.h"
 #include "apps/common/text_table.h"
 #include "apps/report/write.h"
 #include "apps/terminal/progress.h"
 #include "apps/train/log_lines.h"
-#include "apps/common/nonfinite.h"
 #include "apps/train/report.h"
 #include "apps/train/session.h"
 #include "apps/train/summary.h"
@@ -25,17 +26,6 @@ namespace {
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// A word as a shell reads it.
-std::string shell_word(const std::string& text) {
-  const bool plain =
-      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:=,@%") ==
-      std::string::npos;
-  if (plain && !text.empty()) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
 }
 
 class Trainer {

@@ -125,7 +125,14 @@ Dataset read_files(std::string_view spec) {
 
 Dataset read_dataset(std::string_view spec, bool into_memory) {
   constexpr std::string_view kHalf = "half:";
-  if (spec.starts_with(kHalf)) return halved_images(read_dataset(spec.substr(kHalf.size()), into_memory));
+  if (spec.starts_with(kHalf)) {
+    std::string_view halved = spec;
+    std::size_t times = 0;
+    for (; halved.starts_with(kHalf); ++times) halved.remove_prefix(kHalf.size());
+    Dataset data = read_dataset(halved, into_memory);
+    while (times-- > 0) data = halved_images(std::move(data));
+    return data;
+  }
   if (split_name(spec).name == "synthetic") {
     SpecReader reader(spec, "data");
     return make_synthetic(reader);

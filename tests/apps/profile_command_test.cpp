@@ -1,6 +1,8 @@
 // The profilers' command lines: what a shell would make of them is what was run.
 #include "apps/bench/profile_command.h"
 
+#include "apps/common/shell_words.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdio>

@@ -92,6 +92,14 @@ TEST(Train, EvaluatesEverySampleOnce) {
   const Evaluation first = evaluator.run(), second = evaluator.run();
   EXPECT_EQ(first.loss, second.loss);
   EXPECT_EQ(first.loss, summary["held_out"]["loss"]);
+
+  // Little memory: smaller batches, and every sample still counts once.
+  EXPECT_EQ(evaluator.batch(), 500u);
+  Evaluator small(parse_model(kModel), data, parameters, feed, Evaluator::kAll, false, 1);
+  EXPECT_EQ(small.batch(), 1u);
+  const Evaluation same = small.run();
+  EXPECT_EQ(same.accuracy, first.accuracy);
+  EXPECT_NEAR(same.loss, first.loss, 1e-5);
 }
 
 TEST(Train, ResumesBitForBitWithEveryOptimizer) {

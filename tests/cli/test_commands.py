@@ -148,6 +148,7 @@ class BadValues(Program):
         for command in (("measure", "--model", MODEL, "--data", DATA), ("plan", "--model", MODEL), ("bench", "step")):
             self.refused(*command, "--memory-limit", "-1", says="a size cannot be negative")
             self.refused(*command, "--memory-limit", "99999999999TB", says="--memory-limit")
+        self.refused("measure", "--model", MODEL, "--data", "half:" * 20000 + DATA, says="cannot be halved")
 
     def test_demo(self):
         self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: huge not in {auto,full,reduced,off}")
