@@ -260,6 +260,70 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
             self.assertEqual(bench_torch_step.work(w["torch"]), w["torch"])
 
 
+class Whole(WithFolder):
+    """Every part from beginning to end, with a made-up driver and made-up programs."""
+    GRADFLOW = """
+import json, os, sys
+a = sys.argv[1:]
+def write(record):
+    json.dump(record, open(a[a.index("--json") + 1], "w"))
+if a[0] == "info":
+    print(json.dumps({"git_revision": "0123456789ab", "cuda": {"available": True},
+                      "devices": [{"model": "cpu"}, {"model": "Made-up GPU", "libraries": "CUDA 13.0"}]}))
+elif a[:2] == ["bench", "kernels"]:
+    timed = {"median_us": 200.0, "gbytes_per_second": 2700.0}
+    write({"context": {}, "yardstick": {"reference_gbytes_per_second": 2900.0}, "rejected": [], "skipped": [],
+           "rows": [{"name": "fill_f32", "dtype": "f32", "size": 1024, "cold": timed, "warm": timed, "share": 0.9, "launch_bound": False}]})
+elif a[:2] == ["bench", "step"]:
+    write({"median_ms": 2.0, "floor_ms": 1.0, "images_per_second": 64000.0, "probe_overhead": 0.01, "memory": {"total_bytes": 1 << 30}})
+elif a[0] == "demo":
+    os.makedirs(a[a.index("--out") + 1])
+"""
+    TESTS = """
+import json, os, sys
+assert os.environ["REQUIRE_GPU"] == "1"
+path = next(a for a in sys.argv if a.startswith("--gtest_output=json:")).partition("json:")[2]
+json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path, "w"))
+"""
+
+    def run_whole(self, *more):
+        build, out = os.path.join(self.folder, "build"), os.path.join(self.folder, "out")
+        self.script("build/gradflow", self.GRADFLOW)
+        for name in ("test_kernels", "test_engine"):
+            self.script("build/tests/" + name, self.TESTS)
+        self.script("fake/torch.py", "import json, sys\nprint(json.dumps({'reason': 'no PyTorch (made up)'}))\nsys.exit(3)\n")
+        self.script("fake/numpy.py", "raise SystemExit('no NumPy')\n")
+        code = ("import sys; sys.path.insert(0, sys.argv[1]); import gpu_check; gpu_check.gpu_count = lambda library: (1, ''); "
+                "gpu_check.find_sanitizer = lambda: None; sys.exit(gpu_check.main(sys.argv[2:]))")
+        done = subprocess.run([sys.executable, "-B", "-c", code, os.path.join(ROOT, "scripts"), "--build", build, "--out", out, *more], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, cwd=self.folder,
+                              env=dict(os.environ, PYTHONPATH=os.path.join(self.folder, "fake")))
+        with open(os.path.join(out, "summary.json"), encoding="utf-8") as file:
+            summary = json.load(file)
+        with open(os.path.join(out, "summary.md"), encoding="utf-8") as file:
+            return done, summary, file.read()
+
+    def test_every_part(self):
+        done, summary, text = self.run_whole()
+        statuses = {step["name"]: step["status"] for step in summary["steps"]}
+        # The comparisons with NumPy and PyTorch fail here, as both are made up; that stops nothing.
+        self.assertEqual({name for name, status in statuses.items() if status == "failed"}, {"networks against NumPy", "networks against PyTorch"}, done.stdout)
+        self.assertEqual({name for name, status in statuses.items() if status == "passed"},
+                         {"device", "test_kernels", "test_engine", "kernels", "training steps", "demo"}, done.stdout)
+        self.assertEqual({name for name, status in statuses.items() if status == "skipped"}, set(gpu_check.SANITIZERS))
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(summary["revision"], "0123456789ab")
+        self.assertIn("| ResNet-50, 224x224, bf16, 256 | 2.000 | 64000 | 1.000 | 2.000 | 1.010 | – | – | – | – | 1.00 | – | – |", text)
+        self.assertIn("| ResNet-20, bf16 | with probes ÷ without | at most 1.02 | 1.010 | met |", text)
+        self.assertIn("| fill_f32 | 200.0 |", text)
+        self.assertIn("no PyTorch (made up)", text)
+
+    def test_one_part(self):
+        done, summary, text = self.run_whole("--parts", "demo")
+        self.assertEqual(([step["name"] for step in summary["steps"]], done.returncode), (["device", "demo"], 0), done.stdout)
+        self.assertEqual(text.count("Not measured."), 2)
+
+
 class Program(WithFolder):
     def run_check(self, *arguments):
         return subprocess.run([os.path.join(ROOT, "scripts", "gpu_check.sh"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
