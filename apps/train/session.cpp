@@ -120,6 +120,7 @@ void build_network(Session& s, const TrainOptions& o) {
   s.memory_limit = o.memory_limit;
   s.executor = make_executor(s.model, shape, *s.parameters, s.optimizer.get(), {.memory_limit = o.memory_limit});
   open_feeds(s, o.stream);
+  s.feed_to(*s.executor);
   s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed, Evaluator::kAll, false,
                                             std::max(s.executor->plan().arena_bytes, kEvaluationBytes));
 }
@@ -139,12 +140,22 @@ void restore(Session& s, const Checkpoint& checkpoint) {
 
 }  // namespace
 
+void Session::feed_to(Executor& into) {
+  if (feed->placement() == FeedPlacement::resident)
+    into.set_input_launches(
+        [from = feed.get(), x = into.input("x"), labels = into.input("labels")] { from->gather(x, labels); });
+}
+
 void Session::load_batch(std::int64_t step, const Executor& into) {
   indices_.resize(static_cast<std::size_t>(settings.batch));
   order->batch_indices(static_cast<std::uint64_t>(step), indices_);
+  if (feed->placement() == FeedPlacement::resident) {  // a part of the step, recorded with it
+    feed->stage(indices_, settings.seed, static_cast<std::uint64_t>(step));
+    return;
+  }
   feed->load_augmented(indices_, into.input("x"), into.input("labels"), settings.seed,
                        static_cast<std::uint64_t>(step));
-  if (feed->placement() == FeedPlacement::resident || step + 1 >= total_steps) return;
+  if (step + 1 >= total_steps) return;
   order->batch_indices(static_cast<std::uint64_t>(step + 1), indices_);
   feed->announce(indices_, settings.seed, static_cast<std::uint64_t>(step + 1));
 }
@@ -155,6 +166,7 @@ Executor& Session::probed() {
     probed_ = make_executor(model, shape_of(data, settings.batch, settings.dtype), *parameters, optimizer.get(),
                             {.probes = LayerProbes(model, true).requests(),
                              .memory_limit = memory_limit == kNoMemoryLimit ? memory_limit : memory_limit - used});
+    feed_to(*probed_);
   }
   return *probed_;
 }
@@ -166,6 +178,7 @@ Session::Discovery Session::find_first_nonfinite(const Snapshot& snapshot, std::
   Executor watched(model.graph, *parameters, optimizer.get(),
                    ExecutorOptions{.probes = all_scalar_probes(model.graph, true, true)});
   watched.set_probing(Probing::scalars);
+  feed_to(watched);
   Discovery d;
   for (d.step = from + 1; d.step <= to; ++d.step) {
     load_batch(d.step - 1, watched);

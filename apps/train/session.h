@@ -51,6 +51,9 @@ struct Session {  // members in the order in which they depend on each other
   // Training with the probes of a report; planned when it is first wanted, with memory of its own.
   Executor& probed();
 
+  // Has a training executor's steps begin by gathering the samples of the last load_batch(), if the data are on the
+  // device; streamed data lie in its inputs when that returns.
+  void feed_to(Executor& into);
   void load_batch(std::int64_t step, const Executor& into);  // steps count from 0 here
   double learning_rate(std::int64_t step) const;
 

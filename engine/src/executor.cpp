@@ -13,6 +13,7 @@ namespace gradflow {
 
 struct Executor::State {
   Binding binding;
+  std::function<void()> input_launches;
   std::array<std::unique_ptr<kernels::Recording>, 3> recordings;  // by probing level
   int warm_steps = 0;
   Probing probing = Probing::all;
@@ -24,6 +25,9 @@ struct Executor::State {
 
   std::pair<int, int> whole() const { return {0, static_cast<int>(binding.plan.launches.size())}; }
 
+  void fill_inputs() const {
+    if (input_launches) input_launches();
+  }
   void run(std::pair<int, int> range) {
     for (int i = range.first; i < range.second; ++i) binding.launch(i, probing);
   }
@@ -53,10 +57,16 @@ Tensor Executor::parameter_gradient(ParameterId p) const {
   return s_->binding.parameter_gradients.at(static_cast<std::size_t>(p));
 }
 
+void Executor::set_input_launches(std::function<void()> launches) {
+  s_->input_launches = std::move(launches);
+  s_->recordings = {};
+}
+
 void Executor::set_probing(Probing level) noexcept { s_->probing = level; }
 
 void Executor::forward() {
   if (s_->probing != Probing::off) s_->binding.clear_readings();
+  s_->fill_inputs();
   s_->run({0, plan().first_backward});
   s_->forward_done = true;
 }
@@ -73,10 +83,14 @@ void Executor::step() {
   // The first steps run launch by launch (libraries set themselves up); then one recording is replayed.
   auto& recording = s_->recordings[static_cast<std::size_t>(s_->probing)];
   if (options().record && !recording && s_->warm_steps >= 2)
-    recording = backend().record([this] { s_->run(s_->whole()); });
+    recording = backend().record([this] {
+      s_->fill_inputs();
+      s_->run(s_->whole());
+    });
   if (recording) {
     recording->replay();
   } else {
+    s_->fill_inputs();
     s_->run(s_->whole());
     ++s_->warm_steps;
   }

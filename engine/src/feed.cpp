@@ -33,8 +33,7 @@ struct Feed::State {
       backend.copy_in(to.data(), from, bytes);
     }
 
-    void load(const BatchGather& gather, const BatchRequest& r, const Tensor& x, const Tensor& y) {
-      gather.check(r.indices.size(), x, y);
+    void stage(const BatchGather& gather, const BatchRequest& r) {
       Backend& backend = gather.backend();
       copy(backend, r.indices.data(), r.indices.size() * sizeof(std::int32_t), indices);
       if (r.moved) {
@@ -42,6 +41,10 @@ struct Feed::State {
         draw_crops(gather.augmentation(), r.seed, r.step, host_crops);
         copy(backend, host_crops.data(), host_crops.size(), crops);
       }
+    }
+
+    // The samples staged last.
+    void fill(const BatchGather& gather, const BatchRequest& r, const Tensor& x, const Tensor& y) {
       gather.run({.images = images.as<std::uint8_t>(),
                   .labels = labels.as<std::uint8_t>(),
                   .indices = indices.as<std::int32_t>(),
@@ -65,10 +68,10 @@ struct Feed::State {
   }
 
   void load(const Tensor& x, const Tensor& labels) {
-    if (resident)
-      resident->load(gather, request, x, labels);
-    else
-      stream->load(request, x, labels);
+    if (!resident) return stream->load(request, x, labels);
+    gather.check(request.indices.size(), x, labels);
+    resident->stage(gather, request);
+    resident->fill(gather, request, x, labels);
   }
 };
 
@@ -100,6 +103,21 @@ void Feed::load_augmented(std::span<const std::int32_t> indices, const Tensor& x
   s_->request.indices.assign(indices.begin(), indices.end());
   s_->request.moved = true, s_->request.seed = seed, s_->request.step = step;
   s_->load(x, labels);
+}
+
+void Feed::stage(std::span<const std::int32_t> indices, std::uint64_t seed, std::uint64_t step) {
+  if (!s_->resident) throw InternalError("a streamed feed has nothing to stage");
+  const bool moved = s_->gather.augmentation().moves();
+  s_->request.indices.assign(indices.begin(), indices.end());
+  s_->request.moved = moved, s_->request.seed = moved ? seed : 0, s_->request.step = moved ? step : 0;
+  s_->resident->stage(s_->gather, s_->request);
+}
+
+void Feed::gather(const Tensor& x, const Tensor& labels) {
+  const std::size_t batch = x.shape().rank() ? static_cast<std::size_t>(x.shape()[0]) : 0;
+  if (!s_->resident || s_->request.indices.size() != batch)
+    throw InternalError(fmt::format("gather() of {} samples: {} were staged", batch, s_->resident ? s_->request.indices.size() : 0));
+  s_->resident->fill(s_->gather, s_->request, x, labels);
 }
 
 void Feed::announce(std::span<const std::int32_t> indices, std::uint64_t seed, std::uint64_t step) {

@@ -62,6 +62,32 @@ TEST(Feed, StreamedBatchesHaveTheBitsOfResidentOnes) {
   }
 }
 
+// In two parts, as a recorded step wants it: what is staged, then one launch that can be repeated.
+TEST(Feed, StagedBatchesHaveTheBitsOfLoadedOnes) {
+  const std::unique_ptr<Backend> device = open_device("cpu", 2);
+  const Dataset data = feed_data();
+  for (const char* text : {"none", "standard:crop=2"}) {
+    Feed feed(*device, data, data.train, parse_augmentation(text));
+    FeedBatch loaded(*device, 32), gathered(*device, 32);
+    BatchOrder order(200, 32, 4);
+    std::vector<std::int32_t> indices(32);
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      order.batch_indices(step, indices);
+      feed.load_augmented(indices, loaded.x, loaded.labels, 4, step);
+      feed.stage(indices, 4, step);
+      for (int again = 0; again < 2; ++again) {
+        device->zero(gathered.memory.data(), gathered.memory.bytes());
+        feed.gather(gathered.x, gathered.labels);
+        ASSERT_EQ(gathered.bytes(), loaded.bytes()) << text << " step " << step;
+      }
+    }
+    FeedBatch few(*device, 7);
+    EXPECT_THROW(feed.gather(few.x, few.labels), InternalError);
+    Feed streamed(*device, data, data.train, {}, FeedPlacement::streamed);
+    EXPECT_THROW(streamed.stage(indices, 4, 0), InternalError);
+  }
+}
+
 // The split may move to another place; its pixels stay.
 TEST(Feed, OutlivesAMoveOfItsData) {
   const std::unique_ptr<Backend> device = open_device("cpu", 1);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -73,6 +74,11 @@ class Executor {
   void forward();   // evaluation mode of a forward-only executor, training mode otherwise
   void backward();  // needs a forward() before it: InternalError otherwise
   void step();      // forward, backward and, with an optimizer, the update
+
+  // Queues what fills the inputs (Feed::gather()), from now on in front of every forward() and step(), and recorded
+  // with the step: so it must queue the same launches with the same pointers each time, and copy nothing from the
+  // host. Empty: nothing, as at first.
+  void set_input_launches(std::function<void()> launches);
 
   void set_probing(Probing level) noexcept;  // `all` at first
 

@@ -43,6 +43,12 @@ class Feed {
   // The same, with the images shifted and mirrored as the augmentation says for this step of a run.
   void load_augmented(std::span<const std::int32_t> indices, const Tensor& x, const Tensor& labels,
                       std::uint64_t seed, std::uint64_t step);
+  // The same in two parts, for a step that is recorded with its inputs (Executor::set_input_launches): stage() says
+  // which samples and copies that to the device, gather() queues the one launch that fills x and labels. Its pointers
+  // stay the same as long as the batch does. InternalError from a streamed feed, whose samples come in two buffers by
+  // turns, and from gather() without a stage() of as many samples as x takes before it.
+  void stage(std::span<const std::int32_t> indices, std::uint64_t seed, std::uint64_t step);
+  void gather(const Tensor& x, const Tensor& labels);
   // Samples first .. first + batch - 1, in storage order. A streamed feed goes on to collect as many behind them.
   void load_range(std::size_t first, const Tensor& x, const Tensor& labels);
 
