@@ -225,7 +225,8 @@ Session open_session(const TrainOptions& o) {
   s.out = o.out;
   s.device_name = o.device;
   s.resumed = o.resume;
-  s.tensorboard = o.tensorboard;
+  // A run that was watched goes on being watched: its settings are those of its beginning.
+  s.tensorboard = o.tensorboard || (o.resume && std::filesystem::is_directory(s.out / "tensorboard"));
   s.tf32 = o.tf32;
   if (o.tensorboard && o.out.empty()) throw UserError("--tensorboard needs --out, the folder of the run");
   std::optional<Checkpoint> checkpoint;

@@ -107,13 +107,13 @@ def decode(path):
 
 
 def train(out, *more):
-    command = [PROGRAM, "train", "--out", out, "--tensorboard", "--device", "cpu", *more]
+    command = [PROGRAM, "train", "--out", out, "--device", "cpu", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 RUN = ("--model", "resnet:depth=8", "--data", "synthetic:n=128,test=32,height=8,width=8,channels=1", "--optimizer", "sgd", "--lr", "0.05",
-       "--batch", "32", "--steps", "9", "--probe-every", "4", "--eval-every", "3", "--checkpoint-every", "6")
+       "--batch", "32", "--steps", "9", "--probe-every", "4", "--eval-every", "3", "--checkpoint-every", "6", "--tensorboard")
 
 
 class EventFile(unittest.TestCase):
@@ -171,7 +171,7 @@ class EventFile(unittest.TestCase):
 
     def test_a_resumed_run_takes_back_what_it_repeats(self):
         train(self.out, *RUN)
-        train(self.out, "--resume", "--steps", "12")
+        train(self.out, "--resume", "--steps", "12")  # its folder says that events are wanted
         first, second = self.files()
         _, values, restarts = decode(second)
         self.assertEqual(restarts, [10])
