@@ -15,7 +15,8 @@ class BatchGather {
   BatchGather(Backend& backend, const Dataset& data, const Augmentation& augmentation);
 
   struct Samples {  // device memory
-    const std::uint8_t *images = nullptr, *labels = nullptr;
+    const std::uint8_t* images = nullptr;
+    const std::uint16_t* labels = nullptr;
     const std::int32_t* indices = nullptr;
     const std::int8_t* crops = nullptr;  // null: not moved
   };

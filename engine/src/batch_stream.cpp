@@ -34,11 +34,12 @@ BatchStream::Slot& BatchStream::prepare_slot(BatchRequest request) {
   return slot;
 }
 
-// images [batch, features], labels [batch], crops [batch, 3].
+// labels [batch], images [batch, features], crops [batch, 3]: labels first, where they are aligned.
 void BatchStream::collect(Slot& slot) const {
   const BatchRequest& r = slot.request;
   const std::size_t batch = r.indices.size(), features = gather_.features();
-  std::uint8_t *images = slot.memory.at(0), *labels = slot.memory.at(batch * features);
+  auto* labels = reinterpret_cast<std::uint16_t*>(slot.memory.at(0));
+  std::uint8_t *images = slot.memory.at(2 * batch), *crops = images + batch * features;
   for (std::size_t i = 0; i < batch; ++i) {
     const auto sample = static_cast<std::size_t>(r.indices[i]);
     if (in_files_)
@@ -48,7 +49,7 @@ void BatchStream::collect(Slot& slot) const {
     labels[i] = labels_[sample];
   }
   if (r.moved)
-    draw_crops(gather_.augmentation(), r.seed, r.step, {reinterpret_cast<std::int8_t*>(labels + batch), 3 * batch});
+    draw_crops(gather_.augmentation(), r.seed, r.step, {reinterpret_cast<std::int8_t*>(crops), 3 * batch});
 }
 
 void BatchStream::work() {
@@ -107,14 +108,13 @@ void BatchStream::load(BatchRequest request, const Tensor& x, const Tensor& labe
     indices_ = DeviceMemory(backend, batch * sizeof(std::int32_t));
     backend.copy_in(indices_.data(), in_order.data(), indices_.bytes());
   }
-  backend.copy_in_later(staged_.data(), slot.memory.at(0), batch * (gather_.features() + 1 + (slot.request.moved ? 3 : 0)));
+  backend.copy_in_later(staged_.data(), slot.memory.at(0), batch * (2 + gather_.features() + (slot.request.moved ? 3 : 0)));
   slot.copied->set();
-  const auto* staged = staged_.as<std::uint8_t>();
-  const std::uint8_t* staged_labels = staged + batch * gather_.features();
-  gather_.run({.images = staged,
-               .labels = staged_labels,
+  const std::uint8_t *images = staged_.as<std::uint8_t>() + 2 * batch, *crops = images + batch * gather_.features();
+  gather_.run({.images = images,
+               .labels = staged_.as<std::uint16_t>(),
                .indices = indices_.as<std::int32_t>(),
-               .crops = slot.request.moved ? reinterpret_cast<const std::int8_t*>(staged_labels + batch) : nullptr},
+               .crops = slot.request.moved ? reinterpret_cast<const std::int8_t*>(crops) : nullptr},
               x, labels);
 }
 

@@ -69,12 +69,13 @@ class BatchStream {
 
   struct Slot {
     BatchRequest request;
-    HostMemory memory;  // images, labels, crops
+    HostMemory memory;  // see collect()
     std::unique_ptr<kernels::Marker> copied;
   };
 
   const BatchGather& gather_;
-  std::span<const std::uint8_t> images_, labels_;
+  std::span<const std::uint8_t> images_;
+  std::span<const std::uint16_t> labels_;
   std::shared_ptr<const ImageSource> in_files_;  // null: the images lie in images_
   Slot slots_[2];
   int next_ = 0;  // the slot to fill
@@ -88,7 +89,7 @@ class BatchStream {
   std::exception_ptr failure_;
   std::thread thread_;  // started by the first request()
 
-  std::size_t bytes_of(std::size_t batch) const { return batch * (gather_.features() + 4); }
+  std::size_t bytes_of(std::size_t batch) const { return batch * (2 + gather_.features() + 3); }
   Slot& prepare_slot(BatchRequest request);  // waits until its last copy is done
   void collect(Slot& slot) const;
   void work();

@@ -12,6 +12,12 @@
 
 namespace gradflow {
 
+namespace {
+
+std::size_t label_bytes(const DataSplit& split) { return split.labels.size() * sizeof(split.labels[0]); }
+
+}  // namespace
+
 struct Feed::State {
   // The split's bytes on the device.
   struct Resident {
@@ -19,13 +25,13 @@ struct Feed::State {
     std::vector<std::int8_t> host_crops;
 
     Resident(Backend& backend, const DataSplit& split)
-        : images(backend, split.image_bytes()), labels(backend, split.labels.size()) {
+        : images(backend, split.image_bytes()), labels(backend, label_bytes(split)) {
       std::size_t done = 0;
       visit_images(split, [&](std::span<const std::uint8_t> pixels) {
         backend.copy_in(images.at(done), pixels.data(), pixels.size());
         done += pixels.size();
       });
-      backend.copy_in(labels.data(), split.labels.data(), split.labels.size());
+      backend.copy_in(labels.data(), split.labels.data(), label_bytes(split));
     }
 
     static void copy(Backend& backend, const void* from, std::size_t bytes, DeviceMemory& to) {
@@ -46,7 +52,7 @@ struct Feed::State {
     // The samples staged last.
     void fill(const BatchGather& gather, const BatchRequest& r, const Tensor& x, const Tensor& y) {
       gather.run({.images = images.as<std::uint8_t>(),
-                  .labels = labels.as<std::uint8_t>(),
+                  .labels = labels.as<std::uint16_t>(),
                   .indices = indices.as<std::int32_t>(),
                   .crops = r.moved ? crops.as<std::int8_t>() : nullptr},
                  x, y);
@@ -82,7 +88,7 @@ Feed::Feed(Feed&&) noexcept = default;
 Feed& Feed::operator=(Feed&&) noexcept = default;
 
 FeedPlacement Feed::choose(Backend& backend, const DataSplit& split, std::size_t reserve) {
-  const std::size_t bytes = split.image_bytes() + split.labels.size(), free = backend.available_bytes();
+  const std::size_t bytes = split.image_bytes() + label_bytes(split), free = backend.available_bytes();
   return free >= reserve && bytes <= free - reserve ? FeedPlacement::resident : FeedPlacement::streamed;
 }
 

@@ -170,11 +170,12 @@ std::shared_ptr<const ImageSource> open_idx_images(const fs::path& path) {
   return std::make_shared<IdxSource>(ImageShape{height, width, 1}, count, std::move(stored));
 }
 
-std::vector<std::uint8_t> read_idx_labels(const fs::path& path) {
+std::vector<std::uint16_t> read_idx_labels(const fs::path& path) {
   IdxFile file(path);
   const auto [count] = file.header<1>(kLabelsMagic, "labels");
   if (count == 0) file.fail("no labels in it");
-  return file.body(count);
+  const std::vector<std::uint8_t> bytes = file.body(count);
+  return {bytes.begin(), bytes.end()};
 }
 
 }  // namespace gradflow

@@ -12,7 +12,7 @@ namespace gradflow::kernels::cuda {
 // What gather_batch reads. pixel_mean may be null, then `mean` holds for all features.
 struct GatherFrom {
   const std::uint8_t* images;
-  const std::uint8_t* labels;
+  const std::uint16_t* labels;
   const std::int32_t* indices;
   const float* pixel_mean;
   float mean, inv_std;

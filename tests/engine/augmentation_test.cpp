@@ -80,7 +80,7 @@ Dataset little_images() {
   for (int i = 0; i < 6; ++i) {
     for (std::size_t f = 0; f < d.shape.features(); ++f)
       d.train.images.push_back(static_cast<std::uint8_t>((37 * i + 11 * static_cast<int>(f) + i * i) % 256));
-    d.train.labels.push_back(static_cast<std::uint8_t>(i % 3));
+    d.train.labels.push_back(static_cast<std::uint16_t>(i % 3));
   }
   d.test = d.train;
   for (std::uint8_t& v : d.test.images) v = static_cast<std::uint8_t>(255 - v);

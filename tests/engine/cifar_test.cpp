@@ -33,8 +33,8 @@ TEST(Cifar, TenIsReadInOrderAndChannelsLast) {
   const Dataset data = load_dataset("cifar10:" + dir.path().string());
   EXPECT_EQ(data.shape, (ImageShape{32, 32, 3}));
   EXPECT_EQ(data.classes, 10);
-  EXPECT_EQ(data.train.labels, (std::vector<std::uint8_t>{1, 0, 2, 0, 3, 0, 4, 0, 5, 0}));
-  EXPECT_EQ(data.test.labels, (std::vector<std::uint8_t>{9}));
+  EXPECT_EQ(data.train.labels, (std::vector<std::uint16_t>{1, 0, 2, 0, 3, 0, 4, 0, 5, 0}));
+  EXPECT_EQ(data.test.labels, (std::vector<std::uint16_t>{9}));
   for (const std::size_t pixel : {std::size_t{0}, std::size_t{33}, std::size_t{1023}})
     for (std::size_t c = 0; c < 3; ++c)
       EXPECT_EQ(data.train.images[3 * 3072 + pixel * 3 + c], c * 50 + pixel % 47) << pixel << " " << c;
@@ -48,8 +48,8 @@ TEST(Cifar, AnUnpackedArchiveIsFoundInsideItsFolder) {
   write_file_atomically(dir / "cifar-100-binary/test.bin", record("\x01\x05"));
   const Dataset data = load_dataset("cifar100:" + dir.path().string());
   EXPECT_EQ(data.classes, 100);
-  EXPECT_EQ(data.train.labels, (std::vector<std::uint8_t>{99, 0}));
-  EXPECT_EQ(data.test.labels, (std::vector<std::uint8_t>{5}));
+  EXPECT_EQ(data.train.labels, (std::vector<std::uint16_t>{99, 0}));
+  EXPECT_EQ(data.test.labels, (std::vector<std::uint16_t>{5}));
 }
 
 TEST(Cifar, FaultsAreNamed) {

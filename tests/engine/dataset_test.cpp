@@ -77,7 +77,7 @@ TEST(Dataset, FaultsOfTheTextAreNamed) {
   EXPECT_TRUE(has(load_error("idx:"), "expected idx:DIR"));
   EXPECT_TRUE(has(load_error("fashion-mnist:n=3"), "takes no keys"));
   EXPECT_TRUE(has(load_error("synthetic:clases=3"), "did you mean 'classes'?"));
-  EXPECT_TRUE(has(load_error("synthetic:classes=1"), "from 2 to 256"));
+  EXPECT_TRUE(has(load_error("synthetic:classes=1"), "from 2 to 65536"));
   EXPECT_TRUE(has(load_error("synthetic:noise=nan"), "noise=nan"));
   EXPECT_TRUE(has(load_error("synthetic:features=4,height=2"), "cannot stand beside"));
   EXPECT_TRUE(has(load_error("synthetic:height=1000000,width=1000000,channels=1000000"), "more than 16 GiB"));

@@ -88,6 +88,25 @@ TEST(Feed, StagedBatchesHaveTheBitsOfLoadedOnes) {
   }
 }
 
+// More classes than a byte tells apart; 3 features, so that nothing is aligned by chance.
+TEST(Feed, LabelsBeyondAByte) {
+  const std::unique_ptr<Backend> device = open_device("cpu", 1);
+  const Dataset data = load_dataset("synthetic:features=3,n=1500,test=8,classes=1000");
+  EXPECT_EQ(data.classes, 1000);
+  const std::vector<std::int32_t> indices = {999, 256, 1255, 0, 1499};
+  for (const FeedPlacement placement : {FeedPlacement::resident, FeedPlacement::streamed}) {
+    Feed feed(*device, data, data.train, {}, placement);
+    std::vector<float> x(15);
+    std::vector<std::int32_t> labels(5);
+    feed.load(indices, {x.data(), {{5, 3}}}, {labels.data(), {{5}, DType::i32}});
+    EXPECT_EQ(labels, (std::vector<std::int32_t>{999, 256, 255, 0, 499}));  // classes take turns
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double pixel = data.train.images[static_cast<std::size_t>(indices[i / 3]) * 3 + i % 3];
+      EXPECT_NEAR(x[i], (pixel / 255 - data.mean) * data.inv_std, 1e-6);  // a few roundings of |x| < 4
+    }
+  }
+}
+
 // The split may move to another place; its pixels stay.
 TEST(Feed, OutlivesAMoveOfItsData) {
   const std::unique_ptr<Backend> device = open_device("cpu", 1);

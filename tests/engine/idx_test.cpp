@@ -42,7 +42,7 @@ TEST_F(Idx, ReadsPlainAndCompressed) {
     EXPECT_EQ(images.width, 3u);
     EXPECT_EQ(std::string(images.pixels.begin(), images.pixels.end()), "abcdefghijkl");
     write_file_atomically(dir_ / "labels", gzipped(idx_labels("\1\2\3")));
-    EXPECT_EQ(read_idx_labels(dir_ / "labels"), (std::vector<std::uint8_t>{1, 2, 3}));
+    EXPECT_EQ(read_idx_labels(dir_ / "labels"), (std::vector<std::uint16_t>{1, 2, 3}));
   }
 }
 

@@ -52,9 +52,10 @@ TEST_P(Batch, ShiftedAndMirroredImages) {
       for (const std::size_t batch : {0, 1, 33}) {
         SCOPED_TRACE(fmt::format("{}x{}x{} batch {} per pixel {}", height, width, channels, batch, per_pixel));
         const std::size_t features = height * width * channels, images = 9;
-        std::vector<std::uint8_t> pixel(images * features), label(images);
+        std::vector<std::uint8_t> pixel(images * features);
+        std::vector<std::uint16_t> label(images);
         for (auto& p : pixel) p = static_cast<std::uint8_t>(random.below(256));
-        for (auto& l : label) l = static_cast<std::uint8_t>(random.below(10));
+        for (auto& l : label) l = static_cast<std::uint16_t>(random.below(1 << 16));
         std::vector<float> center(features);
         for (auto& c : center) c = static_cast<float>(random.uniform(0, 1));
         std::vector<std::int32_t> index(batch);
@@ -66,7 +67,8 @@ TEST_P(Batch, ShiftedAndMirroredImages) {
           crop[3 * b + 2] = static_cast<std::int8_t>(random.below(2));
         }
         if (batch > 1) crop[0] = 127, crop[4] = -128;  // wholly outside
-        DeviceArray<std::uint8_t> pixels(device(), pixel), labels(device(), label);
+        DeviceArray<std::uint8_t> pixels(device(), pixel);
+        DeviceArray<std::uint16_t> labels(device(), label);
         DeviceArray<std::int32_t> indices(device(), index), y(device(), batch);
         DeviceArray<std::int8_t> crops(device(), crop);
         DeviceArray<float> means(device(), center), x(device(), batch * features, NAN, 1);

@@ -208,11 +208,13 @@ TEST_P(Bf16Test, GatherAndFill) {
   Random random(86);
   for (const std::size_t features : {1, 33, 784}) {
     const std::size_t images = 20, batch = 17;
-    std::vector<std::uint8_t> pixel(images * features), label(images, 3);
+    std::vector<std::uint8_t> pixel(images * features);
+    std::vector<std::uint16_t> label(images, 3);
     for (auto& p : pixel) p = static_cast<std::uint8_t>(random.below(256));
     std::vector<std::int32_t> index(batch);
     for (auto& i : index) i = static_cast<std::int32_t>(random.below(images));
-    DeviceArray<std::uint8_t> pixels(device(), pixel), labels(device(), label);
+    DeviceArray<std::uint8_t> pixels(device(), pixel);
+    DeviceArray<std::uint16_t> labels(device(), label);
     DeviceArray<std::int32_t> indices(device(), index), y(device(), batch);
     DeviceArray<float> wide(device(), batch * features);
     DeviceArray<Bf16> narrow(device(), batch * features, Bf16{7}, 1);

@@ -119,6 +119,31 @@ TEST_P(Softmax, EqualsTheNaiveLoop) {
   });
 }
 
+// The classes of ImageNet, with every label beyond a byte and the last one.
+TEST_P(Softmax, AThousandClasses) {
+  Random random(65);
+  const std::size_t classes = 1000;
+  const std::vector<std::int32_t> labels = {999, 256, 0, 255, 999, 743};
+  for_each_real([&]<class T>() {
+    std::vector<T> logits = random.normals<T>(labels.size() * classes, 3.0), gradient;
+    logits[999] = T(20);                // right
+    logits[2 * classes + 999] = T(20);  // wrong
+    const Loss want = naive_loss(logits, labels, classes);
+    EXPECT_TRUE(want.correct >= 1 && want.correct < labels.size());
+    const LossResult got = run<T>(logits, labels, classes, &gradient);
+    // exp errs by a few eps and by eps |x - max|, below 40 here; so does its sum.
+    EXPECT_TRUE(std::fabs(got.loss_sum - want.sum) <= 50 * epsilon<T>() * (double(labels.size()) + want.sum));
+    EXPECT_EQ(got.correct, want.correct);
+    EXPECT_EQ(got.rows, labels.size());
+    EXPECT_TRUE(all_near(gradient, want.gradient, [&](std::size_t i) {
+      return 50 * epsilon<T>() * std::fabs(want.gradient[i]) + 1e-30;
+    }));
+    for (std::size_t r = 0; r < labels.size(); ++r)
+      for (std::size_t c = 0; c < classes; ++c)  // below 0 for the label alone
+        ASSERT_EQ(gradient[r * classes + c] < 0, c == static_cast<std::size_t>(labels[r])) << r << " " << c;
+  });
+}
+
 TEST_P(Softmax, ClosedFormValues) {
   for_each_real([&]<class T>() {
     std::vector<T> dx;
@@ -184,12 +209,15 @@ TEST_P(Reductions, GatherBatch) {
   for_each_real([&]<class T>() {
     for (const std::size_t features : {1, 3, 33, 784})
       for (const std::size_t batch : {0, 1, 7, 128}) {
-        std::vector<std::uint8_t> pixels(images * features), labels(images);
+        std::vector<std::uint8_t> pixels(images * features);
+        std::vector<std::uint16_t> labels(images);
         for (auto& p : pixels) p = static_cast<std::uint8_t>(random.below(256));
-        for (auto& l : labels) l = static_cast<std::uint8_t>(random.below(10));
+        for (auto& l : labels) l = static_cast<std::uint16_t>(random.below(1 << 16));
+        if (batch == 7) labels.assign(images, 0xffff);
         std::vector<std::int32_t> indices(batch);
         for (auto& i : indices) i = static_cast<std::int32_t>(random.below(images));
-        DeviceArray<std::uint8_t> p(device(), pixels, 1), l(device(), labels);
+        DeviceArray<std::uint8_t> p(device(), pixels, 1);
+        DeviceArray<std::uint16_t> l(device(), labels);
         DeviceArray<std::int32_t> chosen(device(), indices), y(device(), batch, -1);
         DeviceArray<T> x(device(), batch * features, T(NAN), 1);
         device().gather_batch({dtype_of<T>(), batch, features, p.data(), l.data(), chosen.data(), 0.2860f,

@@ -122,9 +122,10 @@ TEST_F(Fused, AugmentedBatches) {
                         kFeatures = kHeight * kWidth * kChannels;
   for (const std::size_t batch : {std::size_t{1}, std::size_t{33}, std::size_t{300}}) {
     SIMT_CASE("batch=" << batch);
-    std::vector<std::uint8_t> pixels(kImages * kFeatures), labels(kImages);
+    std::vector<std::uint8_t> pixels(kImages * kFeatures);
+    std::vector<std::uint16_t> labels(kImages);
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37 % 256);
-    for (std::size_t i = 0; i < kImages; ++i) labels[i] = static_cast<std::uint8_t>(i % 10);
+    for (std::size_t i = 0; i < kImages; ++i) labels[i] = static_cast<std::uint16_t>(65535 - 1000 * i);
     std::vector<std::int32_t> indices(batch);
     std::vector<std::int8_t> crops(batch * 3);
     for (std::size_t i = 0; i < batch; ++i) {
@@ -134,7 +135,8 @@ TEST_F(Fused, AugmentedBatches) {
       crops[3 * i + 2] = static_cast<std::int8_t>(i % 2);
     }
     compare(1.2e-7, 1e-6, [&](Backend& backend) {
-      const Array<std::uint8_t> p(backend, pixels), l(backend, labels);
+      const Array<std::uint8_t> p(backend, pixels);
+      const Array<std::uint16_t> l(backend, labels);
       const Array<std::int32_t> at(backend, indices), y(backend, batch);
       const Array<std::int8_t> moved(backend, crops);
       const Array<float> x(backend, batch * kFeatures), mean(backend, numbers(kFeatures, 1));

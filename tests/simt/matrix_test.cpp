@@ -172,7 +172,7 @@ TEST_F(Matrix, SoftmaxCrossEntropy) {
           for (float& v : logits) v = std::round(v) * 40.0f;
         }
         std::vector<std::int32_t> labels(rows);
-        for (std::size_t r = 0; r < rows; ++r) labels[r] = static_cast<std::int32_t>(r * 7 % classes);
+        for (std::size_t r = 0; r < rows; ++r) labels[r] = static_cast<std::int32_t>(classes - 1 - r * 7 % classes);
         std::vector<LossResult> results;
         // exp of two libraries and a division, on probabilities below one over `rows`.
         compare(8 * 1.2e-7, 1.0 / static_cast<double>(rows), [&](Backend& backend) {
@@ -219,14 +219,16 @@ TEST_F(Matrix, GatherBatch) {
   for (const auto [batch, features] : {MatrixShape{1, 1}, MatrixShape{5, 784}, MatrixShape{33, 7}, MatrixShape{300, 3}}) {
     SIMT_CASE(batch << "x" << features);
     const std::size_t images = 50;
-    std::vector<std::uint8_t> pixels(images * features), labels(images);
+    std::vector<std::uint8_t> pixels(images * features);
+    std::vector<std::uint16_t> labels(images);
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37 % 256);
-    for (std::size_t i = 0; i < images; ++i) labels[i] = static_cast<std::uint8_t>(i % 10);
+    for (std::size_t i = 0; i < images; ++i) labels[i] = static_cast<std::uint16_t>(65535 - 1000 * i);
     std::vector<std::int32_t> indices(batch);
     for (std::size_t i = 0; i < batch; ++i) indices[i] = static_cast<std::int32_t>(i * 13 % images);
     std::vector<std::int32_t> got_labels, want_labels;
     compare(kOneRounding, 1e-6, [&](Backend& backend) {
-      const Array<std::uint8_t> p(backend, pixels), l(backend, labels);
+      const Array<std::uint8_t> p(backend, pixels);
+      const Array<std::uint16_t> l(backend, labels);
       const Array<std::int32_t> at(backend, indices), y(backend, batch);
       const Array<float> x(backend, batch * features);
       GatherBatch a{.batch = batch, .features = features, .images = p.data(), .labels = l.data()};

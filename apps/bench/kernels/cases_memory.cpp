@@ -11,16 +11,16 @@ void CaseList::inputs() {
     Work w = matrix(size, kPixels);
     const auto n = static_cast<double>(elements(w)), rows = static_cast<double>(w.rows);
     w.operands = {{Content::bytes, DType::u8, elements(w)},
-                  {Content::bytes, DType::u8, w.rows},
+                  {Content::bytes, DType::u8, 2 * w.rows},  // labels
                   {Content::rows, DType::i32, w.rows},
                   numbers(t, elements(w)),
                   {Content::zero, DType::i32, w.rows}};
-    w.read_bytes = n + 5 * rows, w.written_bytes = b * n + 4 * rows;
+    w.read_bytes = n + 6 * rows, w.written_bytes = b * n + 4 * rows;
     return w;
   };
   gather.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
     return [&b, a = kernels::GatherBatch{t, w.rows, w.columns, static_cast<std::uint8_t*>(p[0]),
-                                         static_cast<std::uint8_t*>(p[1]), static_cast<std::int32_t*>(p[2]),
+                                         static_cast<std::uint16_t*>(p[1]), static_cast<std::int32_t*>(p[2]),
                                          0.3f, 2.0f, p[3], static_cast<std::int32_t*>(p[4])}] {
       b.gather_batch(a);
     };
@@ -33,7 +33,7 @@ void CaseList::inputs() {
     return w;
   };
   crop.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
-    kernels::GatherBatch a{t, w.rows, w.columns, static_cast<std::uint8_t*>(p[0]), static_cast<std::uint8_t*>(p[1]),
+    kernels::GatherBatch a{t, w.rows, w.columns, static_cast<std::uint8_t*>(p[0]), static_cast<std::uint16_t*>(p[1]),
                            static_cast<std::int32_t*>(p[2]), 0.3f, 2.0f, p[3], static_cast<std::int32_t*>(p[4])};
     const std::size_t height = w.columns % 28 == 0 ? 28 : 1;
     a.height = height, a.width = w.columns / height, a.channels = 1;

@@ -17,7 +17,7 @@
 //   cifar10:DIR         the six files data_batch_1.bin ... test_batch.bin of the binary version
 //   cifar100:DIR        its train.bin and test.bin (fine labels)
 //   synthetic[:n=8192,test=2048,height=1,width=1,channels=784,features=,classes=10,noise=1,seed=1]
-//                       features=N is short for channels=N; what it is: dataset_synthetic.cpp
+//                       features=N is short for channels=N; up to 65,536 classes; what it is: dataset_synthetic.cpp
 //   half:SPEC           any of these with images of half the height and width, see halved_images
 #pragma once
 
@@ -39,9 +39,11 @@ struct ImageShape {
 
 class ImageSource;  // engine/src/image_source.h
 
+inline constexpr int kMaxClasses = 1 << 16;  // as many as labels of 16 bits tell apart
+
 struct DataSplit {
-  std::vector<std::uint8_t> images;  // [count, height, width, channels]; empty if they stay in files
-  std::vector<std::uint8_t> labels;  // [count], each below Dataset::classes
+  std::vector<std::uint8_t> images;   // [count, height, width, channels]; empty if they stay in files
+  std::vector<std::uint16_t> labels;  // [count], each below Dataset::classes
   std::shared_ptr<const ImageSource> in_files{};  // null: they lie in `images`
   std::size_t count() const { return labels.size(); }
   std::size_t image_bytes() const;  // of all images, wherever they are
@@ -53,7 +55,7 @@ struct DataSplit {
 struct Dataset {
   std::string name;  // the text it was loaded from
   ImageShape shape;
-  int classes = 0;
+  int classes = 0;  // 2 to kMaxClasses
   DataSplit train, test;
   double mean = 0, inv_std = 1;
   std::vector<float> mean_image;  // over train, [height, width, channels], in [0, 1]
@@ -65,7 +67,7 @@ Dataset load_dataset(std::string_view spec);
 
 // The same data, strictly checked in the same way, but images stay in their files if these can be read piece by
 // piece: those of CIFAR, IDX files that are not compressed, and the halves of both. Nothing that grows with the
-// images is held then, only the labels, one byte a sample: files may be larger than the memory. They must stay as
+// images is held then, only the labels, two bytes a sample: files may be larger than the memory. They must stay as
 // they are; what reads an image from a file that has become shorter throws UserError.
 Dataset open_dataset(std::string_view spec);
 

@@ -21,6 +21,6 @@ struct IdxImages {
 };
 
 IdxImages read_idx_images(const std::filesystem::path& path);
-std::vector<std::uint8_t> read_idx_labels(const std::filesystem::path& path);
+std::vector<std::uint16_t> read_idx_labels(const std::filesystem::path& path);  // 0 to 255 each
 
 }  // namespace gradflow

@@ -11,9 +11,9 @@ namespace gradflow::kernels {
 struct GatherBatch {  // x[b,f] = (images[indices[b],f]/255 - mean) * inv_std; y[b] = labels[indices[b]]
   DType dtype = DType::f32;
   std::size_t batch = 0, features = 0;
-  const std::uint8_t* images = nullptr;
-  const std::uint8_t* labels = nullptr;
-  const std::int32_t* indices = nullptr;
+  const std::uint8_t* images = nullptr;   // [samples, features]
+  const std::uint16_t* labels = nullptr;  // [samples]: at most 65,536 classes
+  const std::int32_t* indices = nullptr;  // [batch], each in [0, samples)
   float mean = 0, inv_std = 1;
   void* x = nullptr;
   std::int32_t* y = nullptr;
