@@ -83,7 +83,7 @@ int run_plan(const Options& o) {
   ModelShape shape{.batch = o.batch, .features = 784, .classes = 10,
                    .dtype = parse_dtype(o.precision.dtype), .image = {28, 28, 1}};
   if (!o.data.empty()) {
-    shape = shape_of(open_dataset(o.data), o.batch, shape.dtype);
+    shape = shape_of(outline_dataset(o.data), o.batch, shape.dtype);
   }
   const auto device = open_network_device(o.device, o.precision.tf32);
   PlannedStep step = plan_step(o, spec, shape, *device);
@@ -132,6 +132,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
                   "\nExamples:\n"
                   "  gradflow plan --model mlp:depth=50,width=256\n"
                   "  gradflow plan --model resnet:depth=56 --data cifar10:DIR\n"
+                  "  gradflow plan --model resnet50 --data synthetic:height=224,width=224,channels=3,classes=1000\n"
                   "  gradflow plan --model mlp:depth=20,skip=on,norm=bn --batch 64 | less\n"
                   "  gradflow plan --model mlp:depth=6 --dot step.dot && dot -Tsvg step.dot > step.svg\n"
                   "  gradflow plan --model mlp --json /dev/stdout | python3 -m json.tool");

@@ -123,25 +123,27 @@ Dataset read_files(std::string_view spec) {
   throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic", "half"});
 }
 
-Dataset read_dataset(std::string_view spec, bool into_memory) {
+enum class Images { held, in_files, unmade };
+
+Dataset read_dataset(std::string_view spec, Images images) {
   constexpr std::string_view kHalf = "half:";
   if (spec.starts_with(kHalf)) {
     std::string_view halved = spec;
     std::size_t times = 0;
     for (; halved.starts_with(kHalf); ++times) halved.remove_prefix(kHalf.size());
-    Dataset data = read_dataset(halved, into_memory);
+    Dataset data = read_dataset(halved, images);
     while (times-- > 0) data = halved_images(std::move(data));
     return data;
   }
   if (split_name(spec).name == "synthetic") {
     SpecReader reader(spec, "data");
-    return make_synthetic(reader);
+    return make_synthetic(reader, images != Images::unmade);
   }
   Dataset data = read_files(spec);
   for (DataSplit* split : {&data.train, &data.test}) {
     if (split->count() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
       throw UserError(fmt::format("data {}: {} images are more than can be indexed", quote(spec), split->count()));
-    if (into_memory) hold_images(*split);
+    if (images == Images::held) hold_images(*split);
   }
   normalize_inputs(data);
   return data;
@@ -149,8 +151,9 @@ Dataset read_dataset(std::string_view spec, bool into_memory) {
 
 }  // namespace
 
-Dataset load_dataset(std::string_view spec) { return read_dataset(spec, true); }
-Dataset open_dataset(std::string_view spec) { return read_dataset(spec, false); }
+Dataset load_dataset(std::string_view spec) { return read_dataset(spec, Images::held); }
+Dataset open_dataset(std::string_view spec) { return read_dataset(spec, Images::in_files); }
+Dataset outline_dataset(std::string_view spec) { return read_dataset(spec, Images::unmade); }
 
 void normalize_inputs(Dataset& data) {
   // How often each level occurs: counts are exact, so the sums do not depend on any order.

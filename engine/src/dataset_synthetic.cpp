@@ -90,7 +90,7 @@ DataSplit make_split(std::size_t count, std::size_t features, std::size_t classe
 
 }  // namespace
 
-Dataset make_synthetic(SpecReader& reader) {
+Dataset make_synthetic(SpecReader& reader, bool make_images) {
   constexpr std::int64_t kMaxSide = std::int64_t{1} << 20;
   const std::int64_t n = reader.get_int("n", 8192, 1, 1 << 30);
   const std::int64_t test = reader.get_int("test", 2048, 1, 1 << 30);
@@ -118,6 +118,7 @@ Dataset make_synthetic(SpecReader& reader) {
 
   data.name = reader.text();
   data.classes = static_cast<int>(classes);
+  if (!make_images) return data;
   const auto k = static_cast<std::size_t>(classes);
   const auto s = static_cast<std::uint64_t>(seed);
   const Prototypes prototypes = make_prototypes(data.shape, static_cast<std::size_t>(used), s);

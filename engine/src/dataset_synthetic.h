@@ -6,6 +6,7 @@
 
 namespace gradflow {
 
-Dataset make_synthetic(SpecReader& reader);
+// Without `make_images` as outline_dataset() has it.
+Dataset make_synthetic(SpecReader& reader, bool make_images);
 
 }  // namespace gradflow

@@ -168,7 +168,7 @@ class BadValues(Program):
 
     def test_data(self):
         for spec, says in {"cifar": "cifar", "fashion-mnits": "did you mean 'fashion-mnist'", "mnist:": "mnist", "mnist": "mnist",
-                           "mnist:/nowhere/at/all": "/nowhere/at/all", "idx:/nowhere": "/nowhere", "synthetic:classes=0": "classes=0",
+                           "mnist:/nowhere/at/all": "/nowhere/at/all", "idx:/nowhere": "/nowhere", "synthetic:classes=0": "classes=0", "synthetic:classes=65537": "from 2 to 65536",
                            "synthetic:clases=3": "did you mean 'classes'", "cifar10": "cifar10:DIR", "cifar100:/nowhere": "/nowhere", "synthetic:n=0": "n=0", "": "data"}.items():
             self.refused("measure", "--model", MODEL, "--data", spec, "--json", "m.json", says=says)
             self.refused("plan", "--model", MODEL, "--data", spec, "--json", "p.json", says=says) if spec else None
@@ -341,6 +341,12 @@ class Plan(Program):
                 buffer = buffers[operand["buffer"]]
                 self.assertTrue(buffer["first_launch"] <= number <= buffer["last_launch"], launch)
             written |= {operand["buffer"] for operand in launch["writes"]}
+
+    def test_torchvision_networks_have_their_published_parameters(self):
+        for depth, parameters in {18: 11689512, 34: 21797672, 50: 25557032, 101: 44549160, 152: 60192808}.items():
+            text = self.works("plan", "--model", f"resnet{depth}", "--batch", "2",
+                              "--data", "synthetic:height=224,width=224,channels=3,classes=1000")
+            self.assertIn(f"({parameters} numbers)", text)
 
     def test_layers_are_fused_unless_asked_not_to(self):
         fused = self.plan()

@@ -180,6 +180,31 @@ TEST(Dataset, SyntheticFollowsItsText) {
   EXPECT_TRUE(std::equal(data.train.images.begin(), data.train.images.end(), longer.train.images.begin()));
 }
 
+TEST(Dataset, AsManyClassesAsLabelsTellApart) {
+  const Dataset data = load_dataset("synthetic:features=1,n=65537,test=3,classes=65536");
+  EXPECT_EQ(data.train.labels[65535], 65535);
+  EXPECT_EQ(data.train.labels[65536], 0);
+  EXPECT_TRUE(has(load_error("synthetic:classes=65537"), "from 2 to 65536"));
+  // Only the three classes that occur take memory; all would take 262 GB.
+  EXPECT_EQ(load_dataset("synthetic:height=1,width=1000,channels=1000,n=3,test=1,classes=65536").train.labels.back(), 2);
+}
+
+TEST(Dataset, AnOutlineHasNoImagesToMake) {
+  const std::string spec = "synthetic:height=224,width=225,channels=3,classes=1000";
+  const Dataset outline = outline_dataset(spec), half = outline_dataset("half:" + spec);
+  EXPECT_EQ(outline.name, spec);
+  EXPECT_EQ(outline.shape, (ImageShape{224, 225, 3}));
+  EXPECT_EQ(outline.classes, 1000);
+  EXPECT_EQ(outline.train.count() + outline.test.count(), 0u);
+  EXPECT_EQ(half.shape, (ImageShape{112, 112, 3}));
+  EXPECT_EQ(half.classes, 1000);
+  EXPECT_TRUE(has(user_error([] { outline_dataset("synthetic:n=1000000000,features=1000000"); }), "more than 16 GiB"));
+  EXPECT_TRUE(has(user_error([] { outline_dataset("half:synthetic"); }), "cannot be halved"));
+  const TempDir dir;
+  write_small(dir);
+  EXPECT_EQ(outline_dataset("idx:" + dir.path().string()).classes, 3);
+}
+
 TEST(BatchOrder, EachEpochTakesEveryExampleAtMostOnce) {
   BatchOrder order(103, 10, 7);
   EXPECT_EQ(order.steps_per_epoch(), 10u);

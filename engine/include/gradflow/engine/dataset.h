@@ -10,7 +10,7 @@
 // mean 0 and mean square 1 (what mean-field theory of deep networks assumes). The held-out images use
 // the same two numbers.
 //
-// What load_dataset() and open_dataset() take:
+// What load_dataset(), open_dataset() and outline_dataset() take:
 //   fashion-mnist       Debian's package dataset-fashion-mnist, or the folder GRADFLOW_FASHION_MNIST
 //   mnist:DIR           the four files of MNIST or a relative with 10 classes, plain or .gz
 //   idx:DIR             the same file names with any sizes and up to 256 classes
@@ -70,6 +70,10 @@ Dataset load_dataset(std::string_view spec);
 // images is held then, only the labels, two bytes a sample: files may be larger than the memory. They must stay as
 // they are; what reads an image from a file that has become shorter throws UserError.
 Dataset open_dataset(std::string_view spec);
+
+// Name, shape and classes, all that planning needs: files are opened and checked as open_dataset() does, but what is
+// synthetic is not made, its train and test are empty.
+Dataset outline_dataset(std::string_view spec);
 
 // The same with each pixel the rounded mean of 2x2 of the original, per channel: a quarter of the work for a
 // convolution. An odd last row or column is left out. Mean and deviation are those of the new training images;
