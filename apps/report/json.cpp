@@ -18,8 +18,7 @@ Json number(double value) {
   return std::isfinite(rounded) ? Json(rounded) : Json(nullptr);
 }
 
-// The histograms of one moment. Shares are whole parts per million: short, and finer than one element of a
-// batch of 128 in a layer of 1000 units needs.
+// The histograms of one moment.
 Json exponents_json(const Moment& moment) {
   Json first = Json::array();
   Json shares = Json::array();
@@ -27,11 +26,7 @@ Json exponents_json(const Moment& moment) {
   for (const LayerRow& row : moment.layers) {
     any = any || !row.exponent_shares.empty();
     first.push_back(row.first_exponent);
-    Json counts = Json::array();
-    for (const double share : row.exponent_shares) {
-      counts.push_back(std::isfinite(share) ? static_cast<std::int64_t>(std::llround(share * 1e6)) : 0);
-    }
-    shares.push_back(std::move(counts));
+    shares.push_back(shares_ppm(row.exponent_shares));
   }
   return any ? Json{{"first", first}, {"shares_ppm", shares}} : Json(nullptr);
 }

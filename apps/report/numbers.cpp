@@ -54,6 +54,12 @@ std::string power_of_ten(int exponent, Charset charset) {
   return charset == Charset::ascii ? fmt::format("1e{}", exponent) : "10" + superscript(exponent);
 }
 
+std::vector<std::int64_t> shares_ppm(std::span<const double> shares) {
+  std::vector<std::int64_t> ppm;
+  for (const double share : shares) ppm.push_back(std::isfinite(share) ? std::llround(share * 1e6) : 0);
+  return ppm;
+}
+
 std::string pretty(double value, int digits, Charset charset) {
   const bool ascii = charset == Charset::ascii;
   if (std::isnan(value)) return ascii ? "-" : "–";

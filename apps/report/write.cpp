@@ -18,6 +18,7 @@ void write_report(const StudyResult& study, const std::filesystem::path& out_dir
   ensure_output_directory(out_dir / "figures");
   write_file_atomically(out_dir / "report.json", json_text(to_json(study)));
   write_file_atomically(out_dir / "layers.csv", layers_csv(study));
+  write_file_atomically(out_dir / "curves.csv", curves_csv(study));
   const std::vector<Figure> drawn = figures(study);
   for (const Figure& figure : drawn) write_file_atomically(out_dir / "figures" / figure.file_name, figure.svg);
   for (const std::string_view name : kFigureNames) {

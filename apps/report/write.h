@@ -7,7 +7,7 @@
 
 namespace gradflow::app {
 
-// Writes report.html, report.json, layers.csv and figures/*.svg into out_dir, which is created if it is not
+// Writes report.html, report.json, layers.csv, curves.csv and figures/*.svg into out_dir, which is created if it is not
 // there. Each file is whole or not there; report.html comes last, so that it never speaks of files that are
 // missing. A figure of an earlier report for which this study has no data is removed: it would show another
 // study's numbers. Throws UserError if something cannot be written.

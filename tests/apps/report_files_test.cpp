@@ -157,7 +157,8 @@ TEST(LayersCsv, HoldsTheSameNumbersAsTheJson) {
   const std::vector<std::string> header = split(line);
   std::map<std::string, std::size_t> at;
   for (std::size_t i = 0; i < header.size(); ++i) at[header[i]] = i;
-  ASSERT_EQ(header.size(), 9 + layer_columns().size());
+  int histograms = 0;
+  ASSERT_EQ(header.size(), 9 + layer_columns().size() + 2);
   auto networks = json["networks"];
   for (const auto& network : json["pair"]["networks"]) networks.push_back(network);
   for (const auto& network : networks) {
@@ -180,9 +181,52 @@ TEST(LayersCsv, HoldsTheSameNumbersAsTheJson) {
             EXPECT_EQ(std::strtod(fields[at[name]].c_str(), nullptr), columns[name][l].get<double>()) << name;
           }
         }
+        std::istringstream shares(fields[at["exponents_shares_ppm"]]);
+        const auto& exponents = moment["layers"].value("exponents", nlohmann::json(nullptr));
+        const bool any = !exponents.is_null() && !exponents["shares_ppm"][l].empty();
+        EXPECT_EQ(fields[at["exponents_first"]], any ? exponents["first"][l].dump() : "");
+        if (any)
+          for (const auto& share : exponents["shares_ppm"][l]) {
+            std::int64_t value = -1;
+            EXPECT_TRUE(shares >> value);
+            EXPECT_EQ(share, value);
+          }
+        EXPECT_TRUE((shares >> std::ws).eof());
+        histograms += any;
       }
     }
   }
+  EXPECT_FALSE(std::getline(csv, line));
+  EXPECT_GT(histograms, 0);
+}
+
+TEST(CurvesCsv, HoldsTheSameNumbersAsTheJson) {
+  const auto json = to_json(sample_study());
+  std::istringstream csv(curves_csv(sample_study()));
+  std::string line;
+  ASSERT_TRUE(std::getline(csv, line));
+  EXPECT_EQ(line, "network,step,train_loss,test_loss,test_accuracy");
+  auto networks = json["networks"];
+  for (const auto& network : json["pair"]["networks"]) networks.push_back(network);
+  int points = 0;
+  for (const auto& network : networks)
+    for (std::size_t i = 0; i < network["curve"]["step"].size(); ++i, ++points) {
+      ASSERT_TRUE(std::getline(csv, line));
+      const std::vector<std::string> fields = split(line);
+      ASSERT_EQ(fields.size(), 5u) << line;
+      EXPECT_EQ(fields[0], network["id"]);
+      EXPECT_EQ(fields[1], network["curve"]["step"][i].dump());
+      std::size_t f = 2;
+      for (const char* key : {"train_loss", "test_loss", "test_accuracy"}) {
+        const auto& value = network["curve"][key][i];
+        EXPECT_EQ(fields[f].empty(), value.is_null());
+        if (!value.is_null()) {
+          EXPECT_EQ(std::stod(fields[f]), value.get<double>());
+        }
+        ++f;
+      }
+    }
+  EXPECT_GT(points, 0);
   EXPECT_FALSE(std::getline(csv, line));
 }
 

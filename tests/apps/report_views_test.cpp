@@ -287,7 +287,7 @@ TEST(WriteReport, MakesAllFilesAndTheSameAgain) {
   fs::remove_all(dir);
   write_report(sample_study(), dir / "first");
   render_from_json(dir / "first" / "report.json", dir / "second");
-  for (const char* name : {"report.json", "layers.csv", "figures/overview.svg", "figures/accuracy.svg"}) {
+  for (const char* name : {"report.json", "layers.csv", "curves.csv", "figures/overview.svg", "figures/accuracy.svg"}) {
     EXPECT_EQ(read_file(dir / "first" / name), read_file(dir / "second" / name)) << name;
   }
   EXPECT_GT(fs::file_size(dir / "second" / "report.html"), 1'000'000u);
