@@ -80,7 +80,12 @@ int run_program(int argc, char** argv) {
   CLI::App app("Trains deep plain and residual networks, and shows where the gradient went.", "gradflow");
   app.set_version_flag("--version",
                        fmt::format("gradflow {} ({})", gradflow::version(), gradflow::git_revision()));
-  app.footer("`gradflow COMMAND --help` explains a command, with examples.");
+  app.footer(
+      "`gradflow COMMAND --help` explains a command, with examples of its own.\n\n"
+      "Examples:\n"
+      "  gradflow demo\n"
+      "  gradflow measure --model mlp:depth=50,width=256,act=tanh --data fashion-mnist\n"
+      "  gradflow plan --model resnet:depth=20 --batch 128\n");
   std::function<int()> run;
   gradflow::app::add_demo(app, run);
   gradflow::app::add_report(app, run);

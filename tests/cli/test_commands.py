@@ -150,6 +150,15 @@ class BadValues(Program):
             self.refused(*command, "--memory-limit", "99999999999TB", says="--memory-limit")
         self.refused("measure", "--model", MODEL, "--data", "half:" * 20000 + DATA, says="cannot be halved")
 
+    def test_the_ranges_that_the_profiling_document_filters_by(self):
+        document = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "PROFILING.md")
+        with open(document, encoding="utf-8") as file:
+            filters = re.findall(r"gradflow@([^/']+)/'(?:[^\n]|\\\n)*--model (\S+)", file.read())
+        self.assertTrue(filters)
+        for launch, model in filters:
+            layer, kind = launch.replace("\\+", "+").rsplit(" ", 1)
+            self.assertRegex(self.works("plan", "--model", model), rf"\b{re.escape(layer)} +{kind} ")
+
     def test_demo(self):
         self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: huge not in {auto,full,reduced,off}")
         # What was made for the results goes again when there are none.
