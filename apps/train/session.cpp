@@ -45,7 +45,8 @@ std::optional<Best> stored_best(const Checkpoint& checkpoint) {
   if (!step || !accuracy || !loss) return std::nullopt;
   if (!parse_int(*step, best.step) || !parse_double(*accuracy, best.held_out.accuracy) ||
       !parse_double(*loss, best.held_out.loss))
-    throw UserError("this checkpoint is damaged: what it says of the best held-out result are no numbers");
+    throw UserError(fmt::format("{} is damaged: what it says of the best held-out result are no numbers",
+                                checkpoint.source()));
   return best;
 }
 
@@ -77,8 +78,8 @@ void check_length_change(const Session& s, const Checkpoint& checkpoint) {
   std::int64_t before = 0;
   const std::string* text = stored(checkpoint, "total_steps");
   if (!text || !parse_int(*text, before) || before < 1)
-    throw UserError(
-        "this checkpoint was not written by `gradflow train`: its 'total_steps' is missing or no count");
+    throw UserError(fmt::format("{} was not written by `gradflow train`: its 'total_steps' is missing or no count",
+                                checkpoint.source()));
   if (before == s.total_steps) return;
   const auto rate = [&](std::int64_t step, std::int64_t total) {
     return s.settings.schedule.learning_rate(static_cast<std::uint64_t>(step),

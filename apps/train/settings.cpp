@@ -42,8 +42,8 @@ std::int64_t stored_count(const Checkpoint& checkpoint, const char* key) {
   std::int64_t value = 0;
   if (found == checkpoint.info().extra.end() || !parse_int(found->second, value) || value < 0 ||
       value > kMaxCount)
-    throw UserError(fmt::format(
-        "this checkpoint was not written by `gradflow train`: its '{}' is missing or no count", key));
+    throw UserError(fmt::format("{} was not written by `gradflow train`: its '{}' is missing or no count",
+                                checkpoint.source(), key));
   return value;
 }
 

@@ -52,6 +52,7 @@ class Checkpoint {
  public:
   explicit Checkpoint(const std::filesystem::path& path);
 
+  const std::string& source() const noexcept { return source_; }  // the path in quotes, for messages
   const CheckpointInfo& info() const noexcept { return info_; }
   const std::string& optimizer() const noexcept {
     return optimizer_;
