@@ -114,3 +114,10 @@ def training_peer(torch, name, batch, device="cpu"):
         # gradflow's data sets have at most 256 classes.
         model, x, classes = imagenet_resnet(torch, depth, 256), torch.randn(batch, 3, 224, 224, device=device), 256
     return model.to(device).to(memory_format=last), x.to(memory_format=last), classes
+
+
+def decay_groups(parameters, decay):
+    """Parameter groups of an optimizer with weight decay on matrices and convolutions alone, as in gradflow: none on biases and norms."""
+    parameters = list(parameters)
+    return [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}]

@@ -69,7 +69,7 @@ Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
                             .role = ParameterRole::bias,
                             .fan_in = taps * in,
                             .fan_out = taps * (o.outputs / o.groups),
-                            .decay = true});
+                            .decay = false});
   r.backward_reads_input = {0};
   const double y = static_cast<double>(r.outputs[0].elements()),
                w = static_cast<double>(o.outputs * taps * in);

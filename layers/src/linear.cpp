@@ -41,7 +41,7 @@ Inference Linear::infer(std::span<const TensorSpec> inputs) const {
   Inference r;
   r.outputs = {{with_last(x.shape, out_), x.dtype}};
   r.parameters = {{.name = "weight", .shape = {out_, in}, .role = ParameterRole::weight, .fan_in = in, .fan_out = out_, .factor = weight_factor_, .decay = true, .multiplied = true}};
-  if (bias_) r.parameters.push_back({.name = "bias", .shape = {out_}, .role = ParameterRole::bias, .fan_in = in, .fan_out = out_, .decay = true});
+  if (bias_) r.parameters.push_back({.name = "bias", .shape = {out_}, .role = ParameterRole::bias, .fan_in = in, .fan_out = out_, .decay = false});
   r.backward_reads_input = {0};
   const double rows = static_cast<double>(x.shape.rows()), i = static_cast<double>(in), o = static_cast<double>(out_);
   const double width = static_cast<double>(size_of(x.dtype)), wide = static_cast<double>(size_of(arithmetic_type(x.dtype)));

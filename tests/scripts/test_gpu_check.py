@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -258,6 +259,14 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         import bench_torch_step
         for w in gpu_steps.WORKS:
             self.assertEqual(bench_torch_step.work(w["torch"]), w["torch"])
+
+    def test_pytorch_decays_what_gradflow_decays(self):
+        import torch_models
+        parameters = [types.SimpleNamespace(name=name, dim=lambda rank=rank: rank)
+                      for name, rank in (("conv1.weight", 4), ("bn1.weight", 1), ("bn1.bias", 1), ("fc.weight", 2), ("fc.bias", 1), ("scale", 0))]
+        decayed, rest = torch_models.decay_groups(iter(parameters), 5e-4)
+        self.assertEqual(([p.name for p in decayed["params"]], decayed["weight_decay"]), (["conv1.weight", "fc.weight"], 5e-4))
+        self.assertEqual(([p.name for p in rest["params"]], rest["weight_decay"]), (["bn1.weight", "bn1.bias", "fc.bias", "scale"], 0))
 
 
 class Whole(WithFolder):
