@@ -239,7 +239,13 @@ void PlanBuilder::list_launches() {
       if (node.inference.backward_reads_output.contains(i)) value_reads_[at(node.outputs[i])].push_back(time);
       gradient_reads_[at(node.outputs[i])].push_back(time);
     }
-    push(LaunchKind::backward, n, kNobody, node.inference.backward);
+    Cost cost = node.inference.backward;
+    for (std::size_t i = 0; i < node.inference.dx_costs.size(); ++i)
+      if (plan.modes[at(n)][i] == GradMode::none) {
+        cost.bytes -= node.inference.dx_costs[i].bytes;
+        cost.flops -= node.inference.dx_costs[i].flops;
+      }
+    push(LaunchKind::backward, n, kNobody, cost);
     for (std::size_t i = 0; i < node.inputs.size(); ++i)
       if (plan.modes[at(n)][i] != GradMode::none) push_gradient_probes(node.inputs[i], n);
     push_parameter_probes(n, ProbeTarget::parameter_gradient);

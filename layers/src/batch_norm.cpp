@@ -46,6 +46,8 @@ Inference BatchNorm::infer(std::span<const TensorSpec> inputs) const {
     r.forward.flops += info_of(op_).flops * n;
     r.backward.flops += 3 * n;
   }
+  // The pass over x and dy (and y) behind the sums. With an addition that pass writes the skip's gradient as well.
+  if (!adds_) r.dx_costs = {{(3 + (acts() ? 1 : 0)) * bytes, 5 * n}};
   return r;
 }
 

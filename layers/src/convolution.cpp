@@ -79,6 +79,7 @@ Inference Convolution::infer(std::span<const TensorSpec> inputs) const {
                flops = 2 * y * static_cast<double>(taps * in);
   r.forward = {bytes_x + bytes_y + bytes_w, flops};
   r.backward = {2 * bytes_x + 2 * bytes_y + bytes_w + bytes_dw, 2 * flops};
+  r.dx_costs = {{bytes_x + bytes_y + bytes_w, flops}};
   behind::add_to(r, op_);
   return r;
 }

@@ -47,6 +47,7 @@ Inference Linear::infer(std::span<const TensorSpec> inputs) const {
   const double width = static_cast<double>(size_of(x.dtype)), wide = static_cast<double>(size_of(arithmetic_type(x.dtype)));
   r.forward = {width * (rows * i + rows * o + i * o) + (bias_ ? wide * o : 0), 2 * rows * i * o};
   r.backward = {width * (2 * rows * o + 2 * rows * i + i * o + (bias_ ? rows * o : 0)) + wide * (i * o + (bias_ ? o : 0)), 4 * rows * i * o};
+  r.dx_costs = {{width * (rows * o + i * o + rows * i), 2 * rows * i * o}};
   behind::add_to(r, op_);
   return r;
 }

@@ -31,6 +31,7 @@ Inference ResidualAdd::infer(std::span<const TensorSpec> inputs) const {
     r.forward.flops += info_of(op_).flops * n;
     r.backward = {4 * bytes, 5 * n};
   }
+  r.dx_costs = {{bytes, n}, {bytes, n}};
   return r;
 }
 

@@ -29,6 +29,7 @@ Inference Scalar::infer(std::span<const TensorSpec> inputs) const {
   const double operations = static_cast<double>(options_.scale) + static_cast<double>(options_.shift);
   r.forward = {2 * bytes, operations * n};
   r.backward = {(options_.scale ? 3 : 2) * bytes, (operations + (options_.scale ? 2 : 0)) * n};
+  r.dx_costs = {{bytes, (options_.scale ? 1 : 0) * n}};
   return r;
 }
 

@@ -74,7 +74,10 @@ struct Inference {
   bool backward_scratch = false;  // backward writes a tensor like dy(0) for itself; it may lie over dy(0), so such a
                                   // layer offers no gradient_over_dy
   bool is_loss = false;                    // backward starts here
-  Cost forward, backward;
+  Cost forward, backward;  // backward with a gradient for every differentiable input
+  // By input: the part of `backward` that is dx(i)'s alone, saved where nobody wants it, as in a network's first layer.
+  // Inputs behind the end: nothing.
+  std::vector<Cost> dx_costs;
 };
 
 // Statistics that a layer can gather inside the passes it makes anyway. The executor then hands it

@@ -45,7 +45,7 @@ struct Launch {
   LaunchKind kind = LaunchKind::forward;
   NodeId node = kNobody;  // whose pass or parameters; kNobody: all parameters (update at the end)
   int probe = kNobody;    // index into the requests, for probe launches
-  Cost cost;
+  Cost cost;              // of what this plan runs: without gradients that nobody wants
 };
 
 enum class BufferRole : std::uint8_t { value, gradient, saved, parameter_gradient, workspace, scratch, snapshot };
