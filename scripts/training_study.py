@@ -55,7 +55,7 @@ def train(a, kind, depth):
         crop = 2 if a.data.startswith("half:") else 4
         schedule = f"step:at={a.steps // 2}/{a.steps * 3 // 4},factor=0.1"
         if depth >= 110:
-            schedule += ",warmup=400,warmup_from=0.1"
+            schedule += ",warmup=400,warmup_at=0.1"
         command = [a.program, "train", "--model", f"{kind}:depth={depth}", "--data", a.data, "--recipe", "he2015", "--steps", str(a.steps),
                    "--schedule", schedule, "--augment", f"standard:crop={crop}", "--seed", str(a.seed), "--device", a.device, "--out", folder]
     print("+ " + " ".join(command), flush=True)

@@ -25,14 +25,16 @@ Optimizers, with what may follow the name:
 Schedules (factors on --lr):
   constant    step:every=N,factor=0.1    step:at=A/B,factor=0.1
   cosine[:final=0]    one-cycle[:peak_at=0.3,start=0.04,final=0]
-  any of them with warmup=N[,warmup_from=R]
+  any of them with warmup=N[,warmup_from=R], a linear rise from R * lr over N steps, or warmup=N,warmup_at=R, N steps at
+  R * lr and then a jump to lr
 
 Augmentation:
   standard[:crop=4,flip=on,mean=pixel]    shifted by up to so many pixels, mirrored or not, minus the mean image
   (held-out images are only freed of the mean)
 
 Recipe he2015: sgd, --lr 0.1 --momentum 0.9 --weight-decay 1e-4 --batch 128 --steps 64000 --augment standard
-  --schedule step:at=32000/48000,factor=0.1 (with warmup=400,warmup_from=0.1 from depth 110 on)
+  --schedule step:at=32000/48000,factor=0.1 (from depth 110 on with warmup=400,warmup_at=0.1:
+  400 steps at 0.01, then 0.1; the paper goes on at 0.01 until the training error is below 80 %, about 400 steps)
 
 In DIR: log.jsonl, one JSON object a line; last.safetensors and best.safetensors, which PyTorch and NumPy read;
 summary.json; and report/, the gradient by layer over the steps that were measured, as `gradflow demo` shows it (a report is

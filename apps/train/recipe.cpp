@@ -32,7 +32,7 @@ TrainOptions with_recipe(TrainOptions o) {
   const ModelSpec model = parse_model(o.model.value_or(""));
   const bool warmed = model.conv && model.conv->depth >= kWarmedDepth;
   fill(o.schedule,
-       std::string("step:at=32000/48000,factor=0.1") + (warmed ? ",warmup=400,warmup_from=0.1" : ""));
+       std::string("step:at=32000/48000,factor=0.1") + (warmed ? ",warmup=400,warmup_at=0.1" : ""));
   return o;
 }
 

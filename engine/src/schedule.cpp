@@ -51,7 +51,11 @@ Schedule::Schedule(std::string_view spec) {
   warmup_ = static_cast<std::uint64_t>(reader.get_int("warmup", 0, 0, kMaxSteps));
   const bool from_given = reader.has("warmup_from");
   warmup_from_ = reader.get_double("warmup_from", 0.0, 0.0, 1.0);
+  warmup_flat_ = reader.has("warmup_at");
+  if (from_given && warmup_flat_) reader.reject("expected either 'warmup_from', a rise, or 'warmup_at', a flat stretch");
+  if (warmup_flat_) warmup_from_ = reader.get_double("warmup_at", 1.0, 0.0, 1.0);
   if (from_given && warmup_ == 0) reader.reject("'warmup_from' needs 'warmup'");
+  if (warmup_flat_ && warmup_ == 0) reader.reject("'warmup_at' needs 'warmup'");
   reader.finish();
 }
 
@@ -67,6 +71,7 @@ double Schedule::learning_rate(std::uint64_t step, std::uint64_t total_steps, do
     throw UserError(fmt::format("the learning rate must be a finite number of at least 0, not {}", base));
   check_length(total_steps);
   if (step < warmup_) {
+    if (warmup_flat_) return base * warmup_from_;
     const double share = static_cast<double>(step + 1) / static_cast<double>(warmup_);
     return base * (warmup_from_ + (1 - warmup_from_) * share);
   }

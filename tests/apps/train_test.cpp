@@ -190,8 +190,11 @@ TEST(Train, ARecipeFillsInWhatIsNotGiven) {
 
   o.model = "resnet:depth=110";
   s = fresh_settings(o);
-  EXPECT_LT(rate(0), 0.011);
+  EXPECT_DOUBLE_EQ(rate(0), 0.01);
+  EXPECT_DOUBLE_EQ(rate(399), 0.01);
   EXPECT_DOUBLE_EQ(rate(400), 0.1);
+  EXPECT_DOUBLE_EQ(rate(32000), 0.01);
+  EXPECT_DOUBLE_EQ(rate(48000), 0.001);
 
   o.learning_rate = 0.2;
   o.epochs = 3;

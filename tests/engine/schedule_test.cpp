@@ -84,7 +84,21 @@ TEST(Schedule, WarmUpIsLinearAndLeavesTheRestToTheSchedule) {
   EXPECT_EQ(from.learning_rate(3, 10, 1.0), 1.0);
 }
 
+TEST(Schedule, AFlatWarmUpJumpsBehindItsLastStep) {
+  const Schedule paper("step:at=32000/48000,factor=0.1,warmup=400,warmup_at=0.1");
+  const auto rate = [&](std::uint64_t step) { return paper.learning_rate(step, 64000, 0.1); };
+  for (const std::uint64_t step : {0u, 1u, 200u, 399u}) EXPECT_NEAR(rate(step), 0.01, kTolerance) << step;
+  EXPECT_EQ(rate(400), 0.1);
+  EXPECT_EQ(rate(31999), 0.1);
+  EXPECT_NEAR(rate(32000), 0.01, kTolerance);
+  EXPECT_NEAR(rate(48000), 0.001, kTolerance);
+  EXPECT_EQ(Schedule("constant:warmup=3,warmup_at=0").learning_rate(2, 9, 1), 0);
+}
+
 TEST(Schedule, BadTextsAreRefused) {
+  EXPECT_TRUE(has(schedule_error("constant:warmup_at=0.1"), "'warmup_at' needs 'warmup'"));
+  EXPECT_TRUE(has(schedule_error("constant:warmup=5,warmup_at=2"), "from 0 to 1"));
+  EXPECT_TRUE(has(schedule_error("constant:warmup=5,warmup_at=0.1,warmup_from=0.1"), "either 'warmup_from', a rise, or 'warmup_at'"));
   EXPECT_TRUE(has(schedule_error("cosin"), "did you mean 'cosine'? (names: constant, step, cosine, one-cycle)"));
   EXPECT_TRUE(has(schedule_error(""), "the name is missing"));
   EXPECT_TRUE(has(schedule_error("step"), "expected either 'every' or 'at'"));

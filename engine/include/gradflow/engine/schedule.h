@@ -11,7 +11,8 @@
 //
 // and with any of them warmup=N[,warmup_from=R]: over the first N steps the rate rises linearly, step s
 // (from 0) running at base * (R + (1 - R) * (s + 1) / N) with R = 0 if not given, so that the first step
-// moves and step N-1 has the full rate. After it, `cosine` and `one-cycle` span the rest of the run;
+// moves and step N-1 has the full rate. warmup=N,warmup_at=R instead: those steps all run at base * R, and step N
+// jumps to the full rate (He et al. 2015, section 4.2). After it, `cosine` and `one-cycle` span the rest of the run;
 // `step` counts from the run's first step. Factors and shares are relative to the base rate.
 #pragma once
 
@@ -49,6 +50,7 @@ class Schedule {
   double peak_at_ = 0;             // one-cycle
   std::uint64_t warmup_ = 0;
   double warmup_from_ = 0;
+  bool warmup_flat_ = false;  // at warmup_from_ all the time
 };
 
 }  // namespace gradflow
