@@ -68,7 +68,9 @@ CHECK_MODELS = [
     "resnet:depth=14,version=v2,shortcut=B,norm=none,init=fixup,act=tanh",
     "resnet18",
     "resnet34:act=tanh",
+    "resnet34:shortcut=A,version=v2,act=tanh",
     "resnet50",
+    "resnet50:version=v2,shortcut=C,act=tanh",
     "resnet50:norm=none,branch_scale=skipinit,act=tanh",
 ]
 BF16_MODELS = ["mlp:depth=8,width=64,act=tanh,init=xavier", "resnet:depth=20,act=tanh"]

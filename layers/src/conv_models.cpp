@@ -209,7 +209,6 @@ ConvNetSpec parse_conv_net(SpecReader& reader) {
     spec.imagenet = true;
     spec.depth = shape->depth;
     spec.bottleneck = shape->bottleneck;
-    spec.shortcut = ShortcutKind::B;
   } else {
     spec.residual = reader.name() == "resnet";
     spec.bottleneck = reader.get_choice("block", {"basic", "bottleneck"}, "basic") == "bottleneck";
@@ -218,15 +217,13 @@ ConvNetSpec parse_conv_net(SpecReader& reader) {
     if (const std::int64_t rest = (spec.depth - 2) % group; rest != 0)
       reader.reject("depth", fmt::format("{}n+2, {} layers in each of 3n blocks; nearest are {} and {}", group,
                                          spec.bottleneck ? "three" : "two", spec.depth - rest, spec.depth - rest + group));
-    spec.pre_activation = reader.get_choice("version", {"v1", "v2"}, "v1") == "v2";
   }
+  spec.pre_activation = reader.get_choice("version", {"v1", "v2"}, "v1") == "v2";
   read_common(reader, spec, "bn");
   if (!spec.residual && spec.fixup) reader.reject("init=fixup belongs to residual networks: use resnet");
   if (spec.residual) {
-    if (!spec.imagenet) {
-      const std::string kind = reader.get_choice("shortcut", {"A", "B", "C"}, "A");
-      spec.shortcut = kind == "A" ? ShortcutKind::A : kind == "B" ? ShortcutKind::B : ShortcutKind::C;
-    }
+    const std::string kind = reader.get_choice("shortcut", {"A", "B", "C"}, spec.imagenet ? "B" : "A");
+    spec.shortcut = kind == "A" ? ShortcutKind::A : kind == "B" ? ShortcutKind::B : ShortcutKind::C;
     read_branch_scale(reader, blocks_of(spec), spec);
   }
   reader.finish();

@@ -51,7 +51,9 @@ std::string describe_models() {
       "  shortcut=A          A zero-padded, B projection where the shape changes, C projection always (resnet)\n"
       "  branch_scale=1      as above (resnet)\n"
       "resnet18, resnet34, resnet50, resnet101, resnet152   for ImageNet, named as in torchvision\n"
-      "  norm, act, init, gain, branch_scale\n",
+      "  shortcut=B          A, B or C, as above\n"
+      "  version=v1          v2: pre-activation blocks behind first convolution and pooling (not in torchvision)\n"
+      "  norm, act, init, gain, branch_scale   as above\n",
       fmt::join(kActivations, ", "));
 }
 

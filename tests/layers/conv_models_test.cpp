@@ -56,6 +56,51 @@ TEST(ConvModels, ParameterCountsAreThePublishedOnes) {
   }
 }
 
+// Counted here from the paper's tables: a block's convolutions, two numbers a channel for the norm behind each (v1) or in
+// front of it (v2), projections.
+std::size_t counted_imagenet(const std::vector<std::int64_t>& blocks, bool bottleneck, bool v2, char shortcut) {
+  std::int64_t total = 64 * 3 * 49 + (v2 ? 0 : 2 * 64), before = 64;
+  for (std::size_t stage = 0; stage < blocks.size(); ++stage)
+    for (std::int64_t b = 0; b < blocks[stage]; ++b) {
+      const std::int64_t width = std::int64_t{64} << stage, out = bottleneck ? 4 * width : width;
+      struct Taps {
+        std::int64_t in, out, window;
+      };
+      const std::vector<Taps> convolutions = bottleneck ? std::vector<Taps>{{before, width, 1}, {width, width, 9}, {width, out, 1}}
+                                                        : std::vector<Taps>{{before, width, 9}, {width, width, 9}};
+      for (const Taps& c : convolutions) total += c.in * c.out * c.window + 2 * (v2 ? c.in : c.out);
+      const bool changes = before != out || (b == 0 && stage > 0);
+      if (shortcut == 'C' || (shortcut == 'B' && changes)) total += before * out + (v2 ? 0 : 2 * out);
+      before = out;
+    }
+  return static_cast<std::size_t>(total + (v2 ? 2 * before : 0) + before * 1000 + 1000);
+}
+
+TEST(ConvModels, NetworksForLargeImagesHaveBothVersionsAndAllShortcuts) {
+  for (const int depth : {34, 50})
+    for (const bool v2 : {false, true})
+      for (const char shortcut : {'A', 'B', 'C'}) {
+        const std::string text = fmt::format("resnet{}:version=v{},shortcut={}", depth, v2 ? 2 : 1, shortcut);
+        const Model m = build(text, {224, 224, 3}, 1000);
+        EXPECT_EQ(m.graph.parameter_count(), counted_imagenet({3, 4, 6, 3}, depth == 50, v2, shortcut)) << text;
+        EXPECT_EQ(m.layers.size(), static_cast<std::size_t>(depth)) << text;
+        for (const WeightLayer& layer : m.layers)
+          if (layer.split) {
+            EXPECT_EQ(m.graph.value(*layer.split).consumers.size(), 2u) << text << " " << layer.name;
+          }
+      }
+  const Model m = build("resnet50:version=v2", {224, 224, 3}, 1000);
+  const auto inputs = [&](const char* name) {  // of the node that makes this value
+    const ValueId v = m.graph.find_value(name);
+    return m.graph.node(m.graph.value(v).producer).inputs;
+  };
+  EXPECT_EQ(inputs("maxpool").front(), m.graph.find_value("conv1"));
+  EXPECT_EQ(inputs("layer1.0.bn1").front(), m.graph.find_value("maxpool"));
+  EXPECT_EQ(inputs("layer1.1.add").front(), m.graph.find_value("layer1.0.add"));
+  EXPECT_EQ(inputs("bn").front(), m.graph.find_value("layer4.2.add"));
+  EXPECT_EQ(inputs("avgpool").front(), m.graph.find_value("relu"));
+}
+
 TEST(ConvModels, NamesAndShapesAreTorchvisions) {
   const Model m = build("resnet50", {224, 224, 3}, 1000);
   std::map<std::string, std::string> shapes;
@@ -145,6 +190,8 @@ TEST(ConvModels, WrongTextsAreSaidInOneLine) {
   EXPECT_NE(error_of("resnet51").find("did you mean 'resnet50'"), std::string::npos);
   EXPECT_NE(error_of("plain:shortcut=A").find("unknown key 'shortcut'"), std::string::npos);
   EXPECT_NE(error_of("resnet50:depth=50").find("unknown key 'depth'"), std::string::npos);
+  EXPECT_NE(error_of("resnet50:shortcut=D").find("one of A, B, C"), std::string::npos);
+  EXPECT_NE(error_of("resnet50:version=2").find("one of v1, v2"), std::string::npos);
   EXPECT_NE(error_of("resnet:shortcut=D").find("one of A, B, C"), std::string::npos);
   EXPECT_NE(error_of("resnet:version=v3").find("one of v1, v2"), std::string::npos);
   EXPECT_NE(error_of("resnet:branch_scale=x").find("a finite number, 1/sqrt(L), skipinit or rezero"), std::string::npos);

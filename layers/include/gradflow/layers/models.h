@@ -20,7 +20,9 @@
 //   resnet18, resnet34, resnet50, resnet101, resnet152
 //
 // The ImageNet networks of the same paper, as torchvision builds them: stride 2 in a bottleneck's 3x3
-// convolution, projection shortcuts where the shape changes, its parameter names.
+// convolution, projection shortcuts where the shape changes, its parameter names. shortcut=A|B|C as above, B if not
+// given. version=v2, which torchvision has not: max pooling directly behind the first convolution, pre-activation
+// blocks, norm ("bn") and activation in front of the average pooling.
 //
 // Residual networks that keep their signal level without batch norm, in all three families:
 //
@@ -63,7 +65,7 @@ struct ConvNetSpec {
   std::int64_t depth = 20;      // weight layers, projections not counted
   bool bottleneck = false;      // blocks of 1x1, 3x3 and 1x1 convolutions, the last to four times as many channels
   bool pre_activation = false;  // version v2
-  ShortcutKind shortcut = ShortcutKind::A;
+  ShortcutKind shortcut = ShortcutKind::A;  // what parse_model takes for large images if not told: B
   bool batch_norm = true;       // without it, convolutions have biases (zero at first)
   PointwiseId act = PointwiseId::relu;
   double branch_scale = 1;      // as in MlpSpec
