@@ -115,12 +115,12 @@ Dataset read_files(std::string_view spec) {
           fmt::format("data {}: expected {}:DIR, the folder of the IDX files", quote(spec), name));
     return read_folder(spec, fs::path(rest), name == "mnist" ? 10 : 0);
   }
-  if (name == "cifar10" || name == "cifar100") {
+  if (name == "cifar10" || name == "cifar100" || name == "cifar10-subset" || name == "cifar100-subset") {
     if (rest.empty())
       throw UserError(fmt::format("data {}: expected {}:DIR, the folder of its binary files", quote(spec), name));
-    return read_cifar(spec, fs::path(rest), name == "cifar10" ? 10 : 100);
+    return read_cifar(spec, fs::path(rest), name.starts_with("cifar100") ? 100 : 10, !name.ends_with("-subset"));
   }
-  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "synthetic", "half"});
+  throw_unknown_name("data", spec, name, {"fashion-mnist", "mnist", "idx", "cifar10", "cifar100", "cifar10-subset", "cifar100-subset", "synthetic", "half"});
 }
 
 enum class Images { held, in_files, unmade };

@@ -65,7 +65,7 @@ class CifarSource final : public ImageSource {
 };
 
 // Opens files of records with one label (10 classes) or two, and reads and checks the labels.
-DataSplit open_files(const fs::path& folder, const std::vector<std::string>& names, int classes) {
+DataSplit open_files(const fs::path& folder, const std::vector<std::string>& names, int classes, bool complete) {
   const std::size_t labels = classes == 100 ? 2 : 1, record = labels + kPixels;
   DataSplit split;
   std::vector<CifarFile> files;
@@ -75,6 +75,10 @@ DataSplit open_files(const fs::path& folder, const std::vector<std::string>& nam
     if (count == 0 || file.bytes() % record != 0)
       throw UserError(fmt::format("{} has {} bytes, which is no whole number of records of {}",
                                   quote(file.path().string(), 400), file.bytes(), record));
+    const std::size_t published = name == "train.bin" ? 50000 : 10000;
+    if (complete && count != published)
+      throw UserError(fmt::format("{} has {} records, CIFAR-{} has {} there; for a part of the data say cifar{}-subset:DIR",
+                                  quote(file.path().string(), 400), count, classes, published, classes));
     split.labels.resize(before + count);
     for (std::size_t r = 0; r < count; ++r) {
       std::array<std::uint8_t, 2> read{};
@@ -91,7 +95,7 @@ DataSplit open_files(const fs::path& folder, const std::vector<std::string>& nam
 
 }  // namespace
 
-Dataset read_cifar(std::string_view spec, const fs::path& given, int classes) {
+Dataset read_cifar(std::string_view spec, const fs::path& given, int classes, bool complete) {
   const char* inside =
       classes == 100 ? "cifar-100-binary" : "cifar-10-batches-bin";  // as the archives unpack
   const std::string last = classes == 100 ? "test.bin" : "test_batch.bin";
@@ -119,8 +123,8 @@ Dataset read_cifar(std::string_view spec, const fs::path& given, int classes) {
   data.name = spec;
   data.shape = {kSide, kSide, kChannels};
   data.classes = classes;
-  data.train = open_files(folder, training, classes);
-  data.test = open_files(folder, {last}, classes);
+  data.train = open_files(folder, training, classes, complete);
+  data.test = open_files(folder, {last}, classes, complete);
   return data;
 }
 

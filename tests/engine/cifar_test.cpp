@@ -30,7 +30,7 @@ void write_ten(const TempDir& dir) {
 TEST(Cifar, TenIsReadInOrderAndChannelsLast) {
   TempDir dir;
   write_ten(dir);
-  const Dataset data = load_dataset("cifar10:" + dir.path().string());
+  const Dataset data = load_dataset("cifar10-subset:" + dir.path().string());
   EXPECT_EQ(data.shape, (ImageShape{32, 32, 3}));
   EXPECT_EQ(data.classes, 10);
   EXPECT_EQ(data.train.labels, (std::vector<std::uint16_t>{1, 0, 2, 0, 3, 0, 4, 0, 5, 0}));
@@ -46,7 +46,7 @@ TEST(Cifar, AnUnpackedArchiveIsFoundInsideItsFolder) {
   write_file_atomically(dir / "cifar-100-binary/train.bin",
                         record("\x13\x63") + record(std::string(2, '\0')));
   write_file_atomically(dir / "cifar-100-binary/test.bin", record("\x01\x05"));
-  const Dataset data = load_dataset("cifar100:" + dir.path().string());
+  const Dataset data = load_dataset("cifar100-subset:" + dir.path().string());
   EXPECT_EQ(data.classes, 100);
   EXPECT_EQ(data.train.labels, (std::vector<std::uint16_t>{99, 0}));
   EXPECT_EQ(data.test.labels, (std::vector<std::uint16_t>{5}));
@@ -54,7 +54,7 @@ TEST(Cifar, AnUnpackedArchiveIsFoundInsideItsFolder) {
 
 TEST(Cifar, FaultsAreNamed) {
   TempDir dir;
-  const std::string ten = "cifar10:" + dir.path().string(), hundred = "cifar100:" + dir.path().string();
+  const std::string ten = "cifar10-subset:" + dir.path().string(), hundred = "cifar100-subset:" + dir.path().string();
   EXPECT_TRUE(has(load_error("cifar10"), "expected cifar10:DIR"));
   EXPECT_TRUE(has(load_error("cifar10:/no/such/folder"), "there is no folder '/no/such/folder'"));
   EXPECT_TRUE(has(load_error(ten), "no data_batch_1.bin in the folder"));
@@ -70,6 +70,26 @@ TEST(Cifar, FaultsAreNamed) {
   write_file_atomically(dir / "train.bin", record("\x14\x05"));
   write_file_atomically(dir / "test.bin", record("\x01\x05"));
   EXPECT_TRUE(has(load_error(hundred), "record 0 has the coarse label 20"));
+}
+
+// A download that broke off behind a whole record looks like CIFAR but for its length. Zeros: pixels of one level and label 0.
+TEST(Cifar, FilesOfAnotherLengthThanThePublishedOnesAreRefused) {
+  TempDir dir;
+  write_ten(dir);
+  const std::string folder = dir.path().string(), first = dir / "data_batch_1.bin";
+  EXPECT_EQ(load_error("cifar10:" + folder),
+            "'" + first + "' has 2 records, CIFAR-10 has 10000 there; for a part of the data say cifar10-subset:DIR");
+  std::filesystem::resize_file(first, 9999 * 3073);
+  EXPECT_TRUE(has(load_error("cifar10:" + folder), "has 9999 records"));
+  std::filesystem::resize_file(first, 10000 * 3073);
+  EXPECT_TRUE(has(load_error("cifar10:" + folder), "data_batch_2.bin' has 2 records"));
+  write_file_atomically(dir / "train.bin", record("\x13\x63"));
+  write_file_atomically(dir / "test.bin", record("\x13\x63"));
+  EXPECT_TRUE(has(load_error("cifar100:" + folder), "train.bin' has 1 records, CIFAR-100 has 50000 there"));
+  std::filesystem::resize_file(dir / "train.bin", 50000 * 3074);
+  EXPECT_TRUE(has(load_error("cifar100:" + folder), "test.bin' has 1 records, CIFAR-100 has 10000 there"));
+  std::filesystem::resize_file(dir / "test.bin", 10000 * 3074);
+  EXPECT_EQ(open_dataset("cifar100:" + folder).train.count(), 50000u);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ TEST(ImageFiles, HaveTheBitsOfImagesInMemory) {
   test::write_idx_folder(dir.path(), 45, 11, 9, 7);
   test::write_cifar_folder(dir.path());
   const std::unique_ptr<Backend> device = open_device("cpu", 2);
-  for (const char* kind : {"idx:", "half:idx:", "cifar10:", "cifar100:", "half:half:cifar10:"}) {
+  for (const char* kind : {"idx:", "half:idx:", "cifar10-subset:", "cifar100-subset:", "half:half:cifar10-subset:"}) {
     SCOPED_TRACE(kind);
     const std::string spec = kind + dir.path().string();
     const Dataset held = load_dataset(spec), open = open_dataset(spec);
@@ -94,8 +94,8 @@ TEST(ImageFiles, HaveTheBitsOfImagesInMemory) {
 TEST(ImageFiles, AreCheckedStrictlyWhenTheyAreOpened) {
   const auto error = [](const std::string& spec) { return user_error([&] { open_dataset(spec); }); };
   const TempDir dir;
-  const std::string idx = "idx:" + dir.path().string(), ten = "cifar10:" + dir.path().string(),
-                    hundred = "cifar100:" + dir.path().string();
+  const std::string idx = "idx:" + dir.path().string(), ten = "cifar10-subset:" + dir.path().string(),
+                    hundred = "cifar100-subset:" + dir.path().string();
   const fs::path images = dir / "train-images-idx3-ubyte";
   const auto write = [&] { test::write_idx_folder(dir.path(), 6, 5, 3, 4); };
   const auto length = [&](std::int64_t more) {
@@ -153,7 +153,7 @@ TEST(ImageFiles, AFileThatBecomesShorterIsOneClearError) {
   test::write_idx_folder(dir.path(), 40, 10, 9, 7);
   test::write_cifar_folder(dir.path());
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
-  for (const auto& [spec, file] : {std::pair("idx:", "train-images-idx3-ubyte"), {"cifar10:", "data_batch_5.bin"}}) {
+  for (const auto& [spec, file] : {std::pair("idx:", "train-images-idx3-ubyte"), {"cifar10-subset:", "data_batch_5.bin"}}) {
     SCOPED_TRACE(spec);
     const Dataset data = open_dataset(spec + dir.path().string());
     Feed feed(*device, data, data.train, {}, FeedPlacement::streamed);

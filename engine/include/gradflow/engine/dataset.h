@@ -16,6 +16,8 @@
 //   idx:DIR             the same file names with any sizes and up to 256 classes
 //   cifar10:DIR         the six files data_batch_1.bin ... test_batch.bin of the binary version
 //   cifar100:DIR        its train.bin and test.bin (fine labels)
+//   cifar10-subset:DIR, cifar100-subset:DIR   the same with any number of images in a file: the published data have 10,000
+//                       each (50,000 in train.bin), and the two above refuse anything else as a broken download
 //   synthetic[:n=8192,test=2048,height=1,width=1,channels=784,features=,classes=10,noise=1,seed=1]
 //                       features=N is short for channels=N; up to 65,536 classes; what it is: dataset_synthetic.cpp
 //   half:SPEC           any of these with images of half the height and width, see halved_images
