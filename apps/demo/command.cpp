@@ -76,7 +76,7 @@ int run_demo(Options o) {
 }  // namespace
 
 void add_demo(CLI::App& app, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand("demo", "where did the gradient go? 26 deep networks compared, with a report");
+  CLI::App* command = app.add_subcommand("demo", "where did the gradient go? 27 networks compared, with a report");
   const auto o = std::make_shared<Options>();
   command->add_option("--device", o->study.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   command->add_option("--out", o->out, "folder for report.html, report.json, layers.csv, curves.csv and figures")->type_name("DIR")->capture_default_str();
