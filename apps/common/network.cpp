@@ -28,7 +28,7 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
   command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")
       ->required()
       ->type_name("SPEC");
-  command.add_option("--data", o.data, "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR or synthetic[:...];\nhalf:SPEC: the same in half the height and width")
+  command.add_option("--data", o.data, kDataHelp)
       ->type_name("SPEC")
       ->capture_default_str();
   command.add_option("--batch", o.batch, "samples of a step")

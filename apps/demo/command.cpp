@@ -80,7 +80,7 @@ void add_demo(CLI::App& app, std::function<int()>& run) {
   const auto o = std::make_shared<Options>();
   command->add_option("--device", o->study.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   command->add_option("--out", o->out, "folder for report.html, report.json, layers.csv, curves.csv and figures")->type_name("DIR")->capture_default_str();
-  command->add_option("--data", o->study.data, "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR or synthetic[:...];\nhalf:SPEC: the same in half the height and width")->type_name("SPEC")->capture_default_str();
+  command->add_option("--data", o->study.data, kDataHelp)->type_name("SPEC")->capture_default_str();
   command->add_option("--seed", o->study.seed, "of weights and batches")->check(seed_fault)->type_name("N")->capture_default_str();
   command->add_option("--pair", o->pair, "plain-56 and ResNet-56, too: full size, reduced (images of half the size), off, or\nauto: full on a GPU, reduced on a CPU")
       ->check(CLI::IsMember({"auto", "full", "reduced", "off"}))

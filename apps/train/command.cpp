@@ -58,7 +58,7 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   const auto o = std::make_shared<TrainOptions>();
   CLI::App* c = app.add_subcommand("train", "train a network; keeps log, checkpoints and summary");
   c->add_option("--model", o->model, "network, e.g. mlp:depth=50,act=tanh (below)")->type_name("SPEC");
-  c->add_option("--data", o->data, "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR or synthetic[:...];\nhalf:SPEC: the same in half the height and width")->type_name("SPEC");
+  c->add_option("--data", o->data, kDataHelp)->type_name("SPEC");
   c->add_option("--epochs", o->epochs, "length of the run in epochs")->type_name("N");
   c->add_option("--steps", o->steps, "or in steps")->type_name("N");
   c->add_option("--optimizer", o->optimizer, "sgd, nesterov, adam or adamw (below)")->type_name("SPEC");
