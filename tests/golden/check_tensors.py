@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Recomputes whole networks in NumPy, from the tensors that `gradflow measure --save-tensors` wrote.
 
-Independent of gradflow: the file is read by the code below, forward and backward are written from the formulas of
-docs and papers, in f64. Compared are every activation, every gradient, the loss, and every statistic of the JSON
+Independent of gradflow: the file is read by the code below, forward and backward are written (here, layers.py,
+image_network.py) from the formulas of docs and papers, in f64. Compared are every activation, every gradient, the loss, and every statistic of the JSON
 report. Usage: check_tensors.py --program build/gradflow [--device cuda]
 """
 import argparse
@@ -16,11 +16,22 @@ import tempfile
 
 import numpy as np
 
-EPSILON = 1e-5  # of batch norm
+from image_network import ImageNetwork
+from layers import Act, Layers
+
+MLP_DATA = "synthetic:features=20,classes=6,n=256,test=32"
+# Sides that differ, are odd at some stage and even at another: 13x10, 7x5, 4x3; and 37x30, 19x15, 10x8, 5x4, 3x2, 2x1.
+IMAGE_DATA = "synthetic:height=13,width=10,channels=3,classes=6,n=64,test=32"
+LARGER_IMAGE_DATA = "synthetic:height=37,width=30,channels=3,classes=6,n=64,test=32"
 
 # Relative to the largest element of a tensor. Sums have at most some hundred terms and errors grow by a small factor
 # a layer, over at most 9 layers; one unit of rounding is 1e-16 in f64 and 6e-8 in f32.
 TOLERANCE = {"f64": 1e-12, "f32": 2e-5}
+# Of image networks: sums of up to 9 * 512 terms in another order are off by n units of rounding at the worst, 5e-13, and
+# batch norm lets gradients, with them errors, grow by 1.2 a layer, 40 times over 20 layers: 2e-11. A wrong
+# formula shows far above: variance over N-1 for N by 1e-3, an epsilon in another place by 1e-5. In f32 the same
+# reasoning for a typical error, sqrt(n) units of rounding (n up to 9 * 64) through 8 layers: 6e-8 * 24 * 4 = 6e-6, times three.
+IMAGE_TOLERANCE = {"f64": 2e-11, "f32": 2e-5}
 
 
 def read_safetensors(path):
@@ -38,36 +49,11 @@ def read_safetensors(path):
     return tensors, metadata
 
 
-class Act:
-    def __init__(self, name):
-        self.name = name
-
-    def forward(self, x):
-        if self.name == "relu":
-            return np.where(x > 0, x, 0.0)
-        if self.name == "tanh":
-            return np.tanh(x)
-        if self.name == "sigmoid":
-            return 1 / (1 + np.exp(-x))
-        return x
-
-    def slope(self, x):
-        if self.name == "relu":
-            return np.where(x > 0, 1.0, 0.0)
-        if self.name == "tanh":
-            return 1 / np.cosh(x) ** 2
-        if self.name == "sigmoid":
-            return np.exp(-x) / (1 + np.exp(-x)) ** 2
-        return np.ones_like(x)
-
-
-class Net:
-    """The network of a specification; keeps all values and gradients by gradflow's names."""
-
+class Mlp(Layers):
     def __init__(self, spec, tensors):
         options = dict(part.split("=") for part in spec.split(":", 1)[1].split(","))
+        super().__init__(tensors, Act(options.get("act", "relu")))
         self.depth = int(options["depth"])
-        self.act = Act(options.get("act", "relu"))
         self.skip = options.get("skip", "off") == "on"
         self.branch = int(options.get("branch", 1))
         self.norm = options.get("norm", "none") == "bn"
@@ -76,85 +62,28 @@ class Net:
         self.blocks = hidden // self.branch if self.skip else hidden
         scale = options.get("branch_scale", "1")
         self.scale = 1 / math.sqrt(self.blocks) if scale == "1/sqrt(L)" else float(scale)
-        self.parameters = {n: t.astype(np.float64) for n, t in tensors.items() if "/" not in n and n not in ("x", "labels")}
-        self.value, self.gradient, self.parameter_gradient = {}, {}, {}
-        self.back = []  # what to run backward, last first
-
-    def linear(self, name, x_name):
-        x, w = self.value[x_name], self.parameters[name + ".weight"]
-        self.value[name] = x @ w.T + (self.parameters[name + ".bias"] if self.bias else 0)
-
-        def backward():
-            dy = self.gradient[name]
-            self.parameter_gradient[name + ".weight"] = dy.T @ x
-            if self.bias:
-                self.parameter_gradient[name + ".bias"] = dy.sum(0)
-            self.add(x_name, dy @ w)
-        self.back.append(backward)
-        return name
 
     def unit(self, block, suffix, x_name):
         if self.norm:
             x_name = self.batch_norm(f"{block}.norm{suffix}", x_name)
-        name = f"{block}.{'identity' if self.act.name == 'linear' else self.act.name}{suffix}"
-        x = self.value[x_name]
-        self.value[name] = self.act.forward(x)
-        self.back.append(lambda: self.add(x_name, self.act.slope(x) * self.gradient[name]))
-        return self.linear(f"{block}.linear{suffix}", name)
-
-    def batch_norm(self, name, x_name):
-        x = self.value[x_name]
-        deviation = np.sqrt(x.var(0) + EPSILON)
-        normal = (x - x.mean(0)) / deviation
-        scale = self.parameters[name + ".scale"]
-        self.value[name] = normal * scale + self.parameters[name + ".shift"]
-
-        def backward():
-            dy = self.gradient[name]
-            self.parameter_gradient[name + ".scale"] = (dy * normal).sum(0)
-            self.parameter_gradient[name + ".shift"] = dy.sum(0)
-            dn = dy * scale
-            self.add(x_name, (dn - dn.mean(0) - normal * (dn * normal).mean(0)) / deviation)
-        self.back.append(backward)
-        return name
+        h = self.activation(f"{block}.{self.act.layer}{suffix}", x_name)
+        return self.linear(f"{block}.linear{suffix}", h, self.bias)
 
     def residual(self, block, x_name):
         branch = x_name
         for k in range(1, self.branch + 1):
             branch = self.unit(block, "" if self.branch == 1 else str(k), branch)
-        name = block + ".add"
-        self.value[name] = self.value[x_name] + self.scale * self.value[branch]
+        return self.sum(block + ".add", x_name, branch, self.scale)
 
-        def backward():
-            self.add(x_name, self.gradient[name])
-            self.add(branch, self.scale * self.gradient[name])
-        self.back.append(backward)
-        return name
-
-    def add(self, name, gradient):
-        self.gradient[name] = self.gradient.get(name, 0) + gradient
-
-    def run(self, x, labels):
-        self.value["x"] = x
+    def logits(self):
         if self.depth == 1:
-            logits_name = self.linear("head.linear", "x")
-        else:
-            z = self.linear("stem.linear", "x")
-            digits = max(2, len(str(self.blocks)))
-            for block in range(1, self.blocks + 1):
-                name = f"block{block:0{digits}}"
-                z = self.residual(name, z) if self.skip else self.unit(name, "", z)
-            logits_name = self.unit("head", "", z)
-        logits = self.value[logits_name]
-        rows = np.arange(len(labels))
-        exponential = np.exp(logits - logits.max(1, keepdims=True))
-        probability = exponential / exponential.sum(1, keepdims=True)
-        onehot = np.zeros_like(probability)
-        onehot[rows, labels] = 1
-        self.gradient[logits_name] = (probability - onehot) / len(labels)
-        for step in reversed(self.back):
-            step()
-        return -np.log(probability[rows, labels]).mean(), (logits.argmax(1) == labels).mean()
+            return self.linear("head.linear", "x", self.bias)
+        z = self.linear("stem.linear", "x", self.bias)
+        digits = max(2, len(str(self.blocks)))
+        for block in range(1, self.blocks + 1):
+            name = f"block{block:0{digits}}"
+            z = self.residual(name, z) if self.skip else self.unit(name, "", z)
+        return self.unit("head", "", z)
 
 
 def statistics(t, layer, outputs):
@@ -172,7 +101,7 @@ def statistics(t, layer, outputs):
     if outputs and layer == "sigmoid":
         result["saturated"] = int((t * (1 - t) < t.dtype.type(0.0125)).sum())
     if outputs and layer == "relu":
-        result["dead"] = float((~(t > 0).any(0)).mean())
+        result["dead"] = float((~(t > 0).any(tuple(range(t.ndim - 1)))).mean())  # a unit: of images a channel
     return result
 
 
@@ -192,19 +121,20 @@ class Check:
             self.faults.append(f"{what}: differs by {error:.1e} of its largest element, allowed {tolerance:.0e}")
         return error
 
-    def network(self, model, dtype, folder):
+    def network(self, model, dtype, folder, data=MLP_DATA):
         label = f"{model} in {dtype}"
         file, report = os.path.join(folder, "t.safetensors"), os.path.join(folder, "m.json")
-        command = [self.program, "measure", "--device", self.device, "--model", model, "--data", "synthetic:features=20,classes=6,n=256,test=32",
+        command = [self.program, "measure", "--device", self.device, "--model", model, "--data", data,
                    "--batch", "17", "--seed", "5", "--dtype", dtype, "--save-tensors", file, "--json", report]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         tensors, metadata = read_safetensors(file)
         with open(report) as opened:
             said = json.load(opened)
 
-        net = Net(model, tensors)
+        mlp = model.startswith("mlp")
+        net = (Mlp if mlp else ImageNetwork)(model, tensors)
         loss, accuracy = net.run(tensors["x"].astype(np.float64), tensors["labels"])
-        tolerance = TOLERANCE[dtype]
+        tolerance = (TOLERANCE if mlp else IMAGE_TOLERANCE)[dtype]
         self.near(label + ", loss", np.array([said["loss"]]), np.array([loss]), tolerance)
         if said["accuracy"] != accuracy or float(metadata["loss"]) != said["loss"] or metadata["model"] != model:
             self.faults.append(f"{label}: accuracy {said['accuracy']} (expected {accuracy}) or metadata {metadata}")
@@ -275,13 +205,21 @@ def main():
         for norm in ("none", "bn"):
             for skip in ("off", "on"):
                 models.append(f"mlp:depth=7,width=12,act={act},norm={norm},skip={skip},init=torch,gain=2")
+    # Image networks with ReLU are compared in f64 alone: among their many elements f32 moves some across zero, and each
+    # takes its whole gradient along.
+    kinked = [("resnet:depth=8", IMAGE_DATA), ("resnet:depth=14,version=v2,shortcut=B", IMAGE_DATA), ("plain:depth=14", IMAGE_DATA),
+              ("resnet:depth=8,norm=none,shortcut=C,branch_scale=0.5", IMAGE_DATA), ("resnet:depth=11,block=bottleneck,version=v2", IMAGE_DATA),
+              ("resnet18", LARGER_IMAGE_DATA)]
+    smooth = [(f"{model},act=tanh", IMAGE_DATA) for model in ("resnet:depth=8", "resnet:depth=8,version=v2,shortcut=B", "plain:depth=8")]
+    runs = [(model, dtype, MLP_DATA) for model in models for dtype in dtypes]
+    runs += [(model, dtype, data) for model, data in smooth for dtype in dtypes]
+    runs += [(model, "f64", data) for model, data in kinked if "f64" in dtypes]
     with tempfile.TemporaryDirectory() as folder:
-        for model in models:
-            for dtype in dtypes:
-                check.network(model, dtype, folder)
+        for model, dtype, data in runs:
+            check.network(model, dtype, folder, data)
     for fault in check.faults[:40]:
         print("FAULT", fault)
-    print(f"{len(models)} networks, {check.compared} comparisons, {len(check.faults)} faults; largest difference of a tensor: "
+    print(f"{len({model for model, _, _ in runs})} networks, {check.compared} comparisons, {len(check.faults)} faults; largest difference of a tensor: "
           f"{check.worst['f64']:.1e} in f64, {check.worst['f32']:.1e} in f32")
     return 1 if check.faults or check.compared < 2500 * len(dtypes) else 0
 
