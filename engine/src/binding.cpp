@@ -142,14 +142,18 @@ void Binding::bind_nodes() {
     w.prepared = b.prepared.get();
   }
   using Where = ProbePlace::Where;
+  const auto bind = [&](const ProbePlace& place, auto* to, auto of_x, auto of_y, auto of_dy, auto of_dx) {
+    if (place.node == kNobody) return;
+    const auto sink = place.where == Where::forward_x     ? of_x
+                      : place.where == Where::forward_y   ? of_y
+                      : place.where == Where::backward_dy ? of_dy
+                                                          : of_dx;
+    nodes_[at(place.node)].*sink = to;
+  };
+  using N = BoundNode;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    const ProbePlace& place = plan.probe_places[i];
-    if (place.node == kNobody) continue;
-    BoundNode& b = nodes_[at(place.node)];
-    (place.where == Where::forward_x   ? b.x_stats
-     : place.where == Where::forward_y ? b.y_stats
-     : place.where == Where::backward_dy ? b.dy_stats
-                                         : b.dx_stats) = slots_[i].stats;
+    bind(plan.probe_places[i], slots_[i].stats, &N::x_stats, &N::y_stats, &N::dy_stats, &N::dx_stats);
+    bind(plan.exponent_places[i], slots_[i].exponents, &N::x_exponents, &N::y_exponents, &N::dy_exponents, &N::dx_exponents);
   }
 }
 
@@ -194,21 +198,26 @@ void Binding::launch(int index, Probing probing) {
   const bool probes = probing != Probing::off;
   if (l.probe != kNobody && probing != Probing::all && !(probes && l.kind == LaunchKind::stats)) return;
   const NamedRange range(backend, ranges_[at(index)]);
-  run(l, index, probes);
+  run(l, index, probing);
 }
 
-void Binding::run(const Launch& l, int index, bool probes) {
+void Binding::run(const Launch& l, int index, Probing probing) {
+  const bool probes = probing != Probing::off, exponents = probing == Probing::all;
   switch (l.kind) {
     case LaunchKind::forward: {
       BoundNode& b = nodes_[at(l.node)];
       b.forward.x_stats = probes ? b.x_stats : nullptr;
       b.forward.y_stats = probes ? b.y_stats : nullptr;
+      b.forward.x_exponents = exponents ? b.x_exponents : nullptr;
+      b.forward.y_exponents = exponents ? b.y_exponents : nullptr;
       return graph.node(l.node).layer->forward(b.forward);
     }
     case LaunchKind::backward: {
       BoundNode& b = nodes_[at(l.node)];
       b.backward.dy_stats = probes ? b.dy_stats : nullptr;
       b.backward.dx_stats = probes ? b.dx_stats : nullptr;
+      b.backward.dy_exponents = exponents ? b.dy_exponents : nullptr;
+      b.backward.dx_exponents = exponents ? b.dx_exponents : nullptr;
       return graph.node(l.node).layer->backward(b.backward);
     }
     case LaunchKind::update: {

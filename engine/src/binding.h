@@ -53,6 +53,7 @@ class Binding {
     ForwardContext forward;
     BackwardContext backward;
     Stats *x_stats = nullptr, *y_stats = nullptr, *dy_stats = nullptr, *dx_stats = nullptr;
+    std::uint64_t *x_exponents = nullptr, *y_exponents = nullptr, *dy_exponents = nullptr, *dx_exponents = nullptr;
   };
   struct BoundUpdate {
     std::unique_ptr<kernels::Update> with_probes, without_probes;
@@ -74,7 +75,7 @@ class Binding {
   void bind_probes();
   void bind_nodes();
   void bind_updates();
-  void run(const Launch& launch, int index, bool probes);
+  void run(const Launch& launch, int index, Probing probing);
   void launch_probe(const Launch& launch);
 };
 

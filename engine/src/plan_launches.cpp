@@ -101,7 +101,6 @@ void PlanBuilder::check(const ProbeRequest& r) const {
 
 ProbePlace PlanBuilder::place(const ProbeRequest& r) const {
   using Where = ProbePlace::Where;
-  if (!r.stats) return {};
   const ProbePlace own{Where::own_launch, kNobody};
   if (r.target == ProbeTarget::update) return {Where::update, kNobody};
   if (!options_.fuse_probes) return own;
@@ -134,14 +133,20 @@ void PlanBuilder::place_probes() {
     auto& same_id = (r.target == ProbeTarget::value      ? value_probes_
                      : r.target == ProbeTarget::gradient ? gradient_probes_
                                                          : parameter_probes_)[at(r.id)];
-    ProbePlace where = place(r);
-    // A pass has room for one sink: a second request for the same scalars gets a launch of its own.
-    if (r.stats && std::ranges::any_of(same_id, [&](int j) { return options_.probes[at(j)].target == r.target && options_.probes[at(j)].stats; })) {
-      if (r.target == ProbeTarget::update)
-        throw UserError(fmt::format("a probe on the update of '{}' is asked for twice: once is enough", graph_.parameter(r.id).name));
-      where = {ProbePlace::Where::own_launch, kNobody};
-    }
-    plan.probe_places.push_back(where);
+    const ProbePlace own{ProbePlace::Where::own_launch, kNobody}, ride = place(r);
+    // A pass has room for one sink: a second request for the same scalars, or histogram, gets a launch of its own.
+    const auto asked_before = [&](bool ProbeRequest::*what) {
+      return std::ranges::any_of(same_id, [&](int j) {
+        const ProbeRequest& earlier = options_.probes[at(j)];
+        return earlier.target == r.target && earlier.*what;
+      });
+    };
+    const bool taken = asked_before(&ProbeRequest::stats);
+    if (r.target == ProbeTarget::update && r.stats && taken)
+      throw UserError(fmt::format("a probe on the update of '{}' is asked for twice: once is enough", graph_.parameter(r.id).name));
+    plan.probe_places.push_back(!r.stats ? ProbePlace{} : taken ? own : ride);
+    const bool rides = ride.node != kNobody && !asked_before(&ProbeRequest::exponents);  // an update counts no exponents
+    plan.exponent_places.push_back(!r.exponents ? ProbePlace{} : rides ? ride : own);
     same_id.push_back(i);
   }
   plan.snapshot_buffer.assign(options_.probes.size(), kNobody);
@@ -161,7 +166,7 @@ void PlanBuilder::push_value_probes(ValueId v) {
       push(kind, kNobody, i, read_of(graph_.value(v).spec));
     };
     if (plan.probe_places[at(i)].where == ProbePlace::Where::own_launch) launch(LaunchKind::stats);
-    if (r.exponents) launch(LaunchKind::exponents);
+    if (plan.exponent_places[at(i)].where == ProbePlace::Where::own_launch) launch(LaunchKind::exponents);
     if (r.alive) launch(LaunchKind::alive);
   }
 }
@@ -180,7 +185,7 @@ void PlanBuilder::push_gradient_probes(ValueId v, NodeId after) {
     if (first && r.split) snapshot_time_[at(i)] = launch(LaunchKind::snapshot, 2);
     if (!last) continue;
     if (plan.probe_places[at(i)].where == ProbePlace::Where::own_launch) launch(LaunchKind::stats, 1);
-    if (r.exponents) launch(LaunchKind::exponents, 1);
+    if (plan.exponent_places[at(i)].where == ProbePlace::Where::own_launch) launch(LaunchKind::exponents, 1);
     if (r.split) split_time_[at(i)] = launch(LaunchKind::split, 3);
   }
 }
@@ -191,7 +196,7 @@ void PlanBuilder::push_parameter_probes(NodeId n, ProbeTarget target) {
     for (const int i : parameter_probes_[at(p)]) {
       if (options_.probes[at(i)].target != target) continue;
       if (plan.probe_places[at(i)].where == ProbePlace::Where::own_launch) push(LaunchKind::stats, n, i, cost);
-      if (options_.probes[at(i)].exponents) push(LaunchKind::exponents, n, i, cost);
+      if (plan.exponent_places[at(i)].where == ProbePlace::Where::own_launch) push(LaunchKind::exponents, n, i, cost);
     }
   }
 }

@@ -1,4 +1,5 @@
 // Pointwise layers and the residual addition: one loop a tile, statistics before and after it.
+#include "exponents.h"
 #include "functions.h"
 #include "gradflow/kernels/error.h"
 #include "pointwise_loops.h"
@@ -107,11 +108,14 @@ void forward(const Context& context, const PointwiseForward& a) {
   using T = Arithmetic<S>;
   const S* x = in<S>(a.x);
   S* y = out<S>(a.y);
-  const bool cheap = kCheapForward<Op> && !a.x_stats && !a.y_stats;
+  const bool cheap = kCheapForward<Op> && !a.x_stats && !a.y_stats && !a.x_exponents && !a.y_exponents;
   for_each_chunk(context, a.n, cheap ? kSerialCheap : kSerialExpensive,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> x_lanes, y_lanes;
+                   ExponentCounts x_exponents(a.x_exponents), y_exponents(a.y_exponents);
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
+                     const std::size_t first = from;
+                     x_exponents.add(x + first, to - first);  // y may replace it
                      if constexpr (std::is_same_v<S, float> && kCheapForward<Op>)
                        if (a.x_stats && a.y_stats) {
                          const std::size_t n = (to - from) / kRow * kRow;
@@ -131,7 +135,10 @@ void forward(const Context& context, const PointwiseForward& a) {
                        y_lanes.add(ys, n);
                        y_lanes.add_saturated(count_saturated<Op>(ys, n));
                      }
+                     y_exponents.add(y + first, to - first);
                    });
+                   x_exponents.flush();
+                   y_exponents.flush();
                    if (a.x_stats) static_cast<Stats&>(context.partial(chunk, 0)) = x_lanes.result();
                    if (a.y_stats) static_cast<Stats&>(context.partial(chunk, 1)) = y_lanes.result();
                  });
@@ -147,12 +154,15 @@ void backward(const Context& context, const PointwiseBackward& a) {
   S* dx = out<S>(a.dx);
   const bool wanted = a.mode != GradMode::none;
   Stats* dx_stats = wanted ? a.dx_stats : nullptr;
-  const bool cheap = !a.dy_stats && !dx_stats;
+  const bool cheap = !a.dy_stats && !dx_stats && !a.dy_exponents && !a.dx_exponents;
   for_each_chunk(
       context, a.n, cheap ? kSerialCheap : kSerialExpensive,
       [&](std::size_t chunk, std::size_t begin, std::size_t end) {
         StatsLanes<T> dy_lanes, dx_lanes;
+        ExponentCounts dy_exponents(a.dy_exponents), dx_exponents(wanted ? a.dx_exponents : nullptr);
         for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
+          const std::size_t first = from;
+          dy_exponents.add(dy + first, to - first);  // dx may replace it
           if constexpr (std::is_same_v<S, float> && kCheapBackward<Op>)
             if (a.dy_stats && dx_stats) {
               const std::size_t n = (to - from) / kRow * kRow;
@@ -172,7 +182,10 @@ void backward(const Context& context, const PointwiseBackward& a) {
           backward_loop<Op>(saved_tile.read(saved + from, n), dys, dxs, n, a.mode == GradMode::accumulate);
           dx_tile.close(dx + from, n);
           if (dx_stats) dx_lanes.add(dxs, n);
+          dx_exponents.add(dx + first, to - first);
         });
+        dy_exponents.flush();
+        dx_exponents.flush();
         if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = dy_lanes.result();
         if (dx_stats) static_cast<Stats&>(context.partial(chunk, 1)) = dx_lanes.result();
       });
@@ -201,9 +214,10 @@ void residual_forward(const Context& context, const ResidualForward& a) {
   S* y = out<S>(a.y);
   const T skip_factor = static_cast<T>(a.gates->forward_skip);
   const T branch_factor = static_cast<T>(a.gates->forward_branch * a.scale);
-  for_each_chunk(context, a.n, a.y_stats ? kSerialExpensive : kSerialCheap,
+  for_each_chunk(context, a.n, a.y_stats || a.y_exponents ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> lanes;
+                   ExponentCounts exponents(a.y_exponents);
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
                      TileIn<S> skip_tile, branch_tile;
@@ -214,10 +228,12 @@ void residual_forward(const Context& context, const ResidualForward& a) {
                      add_loop(skip_factor, skips, branch_factor, branches, ys, n);
                      if constexpr (Op::id != PointwiseId::identity) forward_loop<Op>(ys, ys, n);
                      y_tile.close(y + from, n);
+                     exponents.add(y + from, n);
                      if (!a.y_stats) return;
                      lanes.add(ys, n);
                      lanes.add_saturated(count_saturated<Op>(ys, n));
                    });
+                   exponents.flush();
                    if (a.y_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
                  });
   collect(context, a.n, 0, a.y_stats);
@@ -244,13 +260,15 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
   const bool skip_last = dskip == dy;
   constexpr bool kActivation = Op::id != PointwiseId::identity;
   if (kActivation && !a.y) throw InternalError("residual_backward: the output is missing");
-  for_each_chunk(context, a.n, a.dy_stats ? kSerialExpensive : kSerialCheap,
+  for_each_chunk(context, a.n, a.dy_stats || a.dy_exponents ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> lanes;
+                   ExponentCounts exponents(a.dy_exponents);
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
                      TileIn<S> dy_tile;
                      const T* dys = dy_tile.read(dy + from, n);
+                     exponents.add(dy + from, n);
                      if (a.dy_stats) lanes.add(dys, n);
                      T dz[kActivation ? kTile : 1];
                      if constexpr (kActivation) {
@@ -262,6 +280,7 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
                      scale_tile(branch_factor, dys, dbranch + from, n, a.branch_mode);
                      if (skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
                    });
+                   exponents.flush();
                    if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
                  });
   collect(context, a.n, 0, a.dy_stats);

@@ -1,4 +1,5 @@
 // Stand-alone statistics, the difference of two gradients, and the histogram over binary exponents.
+#include "exponents.h"
 #include "functions.h"
 #include "stats_lanes.h"
 #include "storage.h"
@@ -58,36 +59,13 @@ void difference_of(const Context& context, const DifferenceStats& a) {
   }
 }
 
-std::size_t exponent_bin(float x) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x) & 0x7fffffffu;
-  if (bits == 0) return kZeroBin;
-  if (bits > 0x7f800000u) return kNanBin;
-  if (bits == 0x7f800000u) return kInfinityBin;
-  const int biased = static_cast<int>(bits >> 23);
-  // A denormal is mantissa * 2^-149: its exponent is the position of the mantissa's highest bit.
-  const int exponent = biased ? biased - 127 : static_cast<int>(std::bit_width(bits)) - 1 + kMinExponent;
-  return static_cast<std::size_t>(1 + exponent - kMinExponent);
-}
-
-std::size_t exponent_bin(double x) {
-  const std::uint64_t bits = std::bit_cast<std::uint64_t>(x) & ~(std::uint64_t{1} << 63);
-  constexpr std::uint64_t kInfinity = 0x7ff0000000000000u;
-  if (bits == 0) return kZeroBin;
-  if (bits > kInfinity) return kNanBin;
-  if (bits == kInfinity) return kInfinityBin;
-  const int exponent = static_cast<int>(bits >> 52) - 1023;  // denormals of f64 fall far below kMinExponent
-  return static_cast<std::size_t>(1 + std::clamp(exponent, kMinExponent, kMaxExponent) - kMinExponent);
-}
-
 template <class S>
 void histogram_of(const Context& context, const ExponentHistogram& a) {
   const S* x = static_cast<const S*>(a.x);
   for_each_chunk(context, a.n, kSerialExpensive, [&](std::size_t, std::size_t begin, std::size_t end) {
-    std::uint64_t counts[kExponentBins] = {};
-    for (std::size_t i = begin; i < end; ++i) ++counts[exponent_bin(widen(x[i]))];
-      // Integers: the order in which chunks arrive does not matter.
-#pragma omp critical(gradflow_exponent_histogram)
-    for (std::size_t b = 0; b < kExponentBins; ++b) a.bins[b] += counts[b];
+    ExponentCounts counts(a.bins);
+    counts.add(x + begin, end - begin);
+    counts.flush();
   });
 }
 

@@ -10,9 +10,9 @@ template <class S>
 struct PointwiseKernels {
   PointwiseId id;
   Kernel<const S*, S*, std::size_t, bool> forward;
-  Kernel<const S*, S*, std::size_t, bool, Stats*, Stats*, ReductionScratch> forward_stats;
+  Kernel<const S*, S*, std::size_t, bool, Sinks, Sinks, ReductionScratch> forward_stats;
   Kernel<const S*, const S*, S*, std::size_t, bool, bool> backward;
-  Kernel<const S*, const S*, S*, std::size_t, bool, bool, Stats*, Stats*, ReductionScratch> backward_stats;
+  Kernel<const S*, const S*, S*, std::size_t, bool, bool, Sinks, Sinks, ReductionScratch> backward_stats;
 };
 
 template <class S>
@@ -36,10 +36,11 @@ void forward(Queue& queue, const PointwiseForward& a) {
   auto* y = static_cast<S*>(a.y);
   const bool vector = all_aligned16(x, y);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  if (a.x_stats == nullptr && a.y_stats == nullptr) {
-    launch(queue, kernels.forward, grid, x, y, a.n, vector);
+  const Sinks x_sinks = sinks(a.x_stats, a.x_exponents), y_sinks = sinks(a.y_stats, a.y_exponents);
+  if (any(x_sinks) || any(y_sinks)) {
+    launch(queue, kernels.forward_stats, grid, x, y, a.n, vector, x_sinks, y_sinks, queue.scratch);
   } else {
-    launch(queue, kernels.forward_stats, grid, x, y, a.n, vector, a.x_stats, a.y_stats, queue.scratch);
+    launch(queue, kernels.forward, grid, x, y, a.n, vector);
   }
 }
 
@@ -52,11 +53,12 @@ void backward(Queue& queue, const PointwiseBackward& a) {
   const bool vector = all_aligned16(saved, dy, dx);
   const bool accumulate = a.mode == GradMode::accumulate;
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  if (a.dy_stats == nullptr && a.dx_stats == nullptr) {
-    launch(queue, kernels.backward, grid, saved, dy, dx, a.n, vector, accumulate);
+  const Sinks dy_sinks = sinks(a.dy_stats, a.dy_exponents), dx_sinks = sinks(a.dx_stats, a.dx_exponents);
+  if (any(dy_sinks) || any(dx_sinks)) {
+    launch(queue, kernels.backward_stats, grid, saved, dy, dx, a.n, vector, accumulate, dy_sinks, dx_sinks,
+           queue.scratch);
   } else {
-    launch(queue, kernels.backward_stats, grid, saved, dy, dx, a.n, vector, accumulate, a.dy_stats,
-           a.dx_stats, queue.scratch);
+    launch(queue, kernels.backward, grid, saved, dy, dx, a.n, vector, accumulate);
   }
 }
 
@@ -69,7 +71,10 @@ void pointwise_forward(Queue& queue, const PointwiseForward& a) {
 }
 
 void pointwise_backward(Queue& queue, const PointwiseBackward& a) {
-  if (a.mode == GradMode::none) return stats(queue, {.dtype = a.dtype, .n = a.n, .x = a.dy, .out = a.dy_stats});
+  if (a.mode == GradMode::none) {
+    stats(queue, {.dtype = a.dtype, .n = a.n, .x = a.dy, .out = a.dy_stats});
+    return exponent_histogram(queue, {.dtype = a.dtype, .n = a.n, .x = a.dy, .bins = a.dy_exponents});
+  }
   visit_storage(a.dtype, "pointwise_backward", [&]<class S>() {
     if (a.n != 0) backward<S>(queue, a);
   });

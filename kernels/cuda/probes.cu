@@ -43,7 +43,7 @@ void difference_stats(Queue& queue, const DifferenceStats& a) {
 void exponent_histogram(Queue& queue, const ExponentHistogram& a) {
   static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
   visit_storage(a.dtype, "exponent_histogram", [&]<class S>() {
-    if (a.n == 0) return;
+    if (a.n == 0 || a.bins == nullptr) return;
     const auto* x = static_cast<const S*>(a.x);
     launch(queue, GRADFLOW_KERNEL_OF(S, exponent_histogram), flat_grid(queue, a.n, kStreamItemsPerBlock<S>), x, a.n,
            all_aligned16(x), reinterpret_cast<unsigned long long*>(a.bins));

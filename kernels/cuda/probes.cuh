@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/exponents.cuh"
 #include "kernels/cuda/stats.cuh"
 #include "kernels/cuda/stream.cuh"
 
@@ -103,25 +104,11 @@ __device__ inline void difference_stats(const S* a, const S* b, std::size_t n, b
   }
 }
 
-// Index 0: zero. 1 + (e + 149) for floor(log2|x|) = e. Then infinity, then NaN; see stats.h.
-__device__ inline unsigned exponent_bin(float x) {
-  const unsigned bits = __float_as_uint(x) & 0x7fffffffu;
-  if (bits == 0) return kZeroBin;
-  if (bits >= 0x7f800000u) return bits == 0x7f800000u ? kInfinityBin : kNanBin;
-  if (bits < 0x00800000u)
-    return 1u + (31u - static_cast<unsigned>(__clz(static_cast<int>(bits))));  // 2^-149 * bits
-  return 1u + (bits >> 23) - 127u + 149u;
-}
-
-// A histogram for each warp keeps most of the contention on shared counters apart. 32-bit counters in a
-// block hold 2^32 elements, so 2^42 on a device of 1024 blocks.
-inline constexpr unsigned kHistogramWarps = kBlockThreads / 32;
-
 template <class S>
 struct HistogramBody {
   static constexpr int kWidth = kPackOf<S>;
   const S* x;
-  unsigned* bins;
+  BlockHistograms<1> counts;
 
   template <int W>
   __device__ Pack<W> load(std::size_t i) const {
@@ -129,26 +116,16 @@ struct HistogramBody {
   }
   template <int W>
   __device__ void store(std::size_t, const Pack<W>& in) {
-#pragma unroll
-    for (int k = 0; k < W; ++k) atomicAdd(&bins[exponent_bin(in.v[k])], 1u);
+    counts.add(0, in);
   }
 };
 
 template <class S>
 __device__ inline void exponent_histogram(const S* x, std::size_t n, bool vector, unsigned long long* bins) {
-  SIMT_SHARED(unsigned, counts, [kHistogramWarps][kExponentBins]);
-  for (unsigned i = threadIdx.x; i < kHistogramWarps * kExponentBins; i += blockDim.x) {
-    counts[i / kExponentBins][i % kExponentBins] = 0;
-  }
-  __syncthreads();
-  HistogramBody<S> body{x, counts[threadIdx.x / 32]};
+  HistogramBody<S> body{x, {}};
+  body.counts.clear();
   stream_over<2>(n, vector, body);
-  __syncthreads();
-  for (unsigned bin = threadIdx.x; bin < kExponentBins; bin += blockDim.x) {
-    unsigned long long total = 0;
-    for (unsigned w = 0; w < kHistogramWarps; ++w) total += counts[w][bin];
-    if (total != 0) atomicAdd(&bins[bin], total);
-  }
+  body.counts.flush(0, bins);
 }
 
 #define GRADFLOW_PROBE_KERNELS(S, s)                                                                      \

@@ -33,14 +33,16 @@ void forward(Queue& queue, const ResidualForward& a) {
   auto* y = static_cast<S*>(a.y);
   const bool vector = all_aligned16(skip, branch, y);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
+  const Sinks y_sinks = sinks(a.y_stats, a.y_exponents);
   if (a.op != PointwiseId::identity) {
     launch(queue, kernels_of<S>(a.op).forward, grid, skip, branch, y, a.gates, a.scale, a.n, vector);
     stats(queue, {.dtype = a.dtype, .n = a.n, .x = y, .op = a.op, .out = a.y_stats});
-  } else if (a.y_stats == nullptr) {
+    exponent_histogram(queue, {.dtype = a.dtype, .n = a.n, .x = y, .bins = a.y_exponents});
+  } else if (!any(y_sinks)) {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward), grid, skip, branch, y, a.gates, a.scale, a.n, vector);
   } else {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward_stats), grid, skip, branch, y, a.gates, a.scale, a.n,
-           vector, a.y_stats, queue.scratch);
+           vector, y_sinks, queue.scratch);
   }
 }
 
@@ -54,18 +56,21 @@ void backward(Queue& queue, const ResidualBackward& a) {
   const GradientOut<S> branch = out(a.dbranch, a.branch_mode);
   const bool vector = all_aligned16(dy, skip.to, branch.to);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
+  const Sinks dy_sinks = sinks(a.dy_stats, a.dy_exponents);
   if (a.op != PointwiseId::identity) {
     const ResidualKernels<S>& kernels = kernels_of<S>(a.op);
     const auto* y = static_cast<const S*>(a.y);
     if (y == nullptr && a.n > 0) throw InternalError("residual_backward: the output is missing");
-    stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});  // before it may be overwritten
+    // Before dy may be overwritten.
+    stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});
+    exponent_histogram(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .bins = a.dy_exponents});
     if (skip.to == nullptr && branch.to == nullptr) return;
     launch(queue, kernels.backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n, vector && all_aligned16(y));
-  } else if (a.dy_stats == nullptr) {
+  } else if (!any(dy_sinks)) {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward), grid, dy, skip, branch, a.gates, a.scale, a.n, vector);
   } else {
     launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward_stats), grid, dy, skip, branch, a.gates, a.scale, a.n,
-           vector, a.dy_stats, queue.scratch);
+           vector, dy_sinks, queue.scratch);
   }
 }
 
@@ -78,8 +83,8 @@ void residual_forward(Queue& queue, const ResidualForward& a) {
 }
 
 void residual_backward(Queue& queue, const ResidualBackward& a) {
-  const bool nothing_wanted =
-      a.skip_mode == GradMode::none && a.branch_mode == GradMode::none && a.dy_stats == nullptr;
+  const bool nothing_wanted = a.skip_mode == GradMode::none && a.branch_mode == GradMode::none &&
+                              a.dy_stats == nullptr && a.dy_exponents == nullptr;
   visit_storage(a.dtype, "residual_backward", [&]<class S>() {
     if (a.n != 0 && !nothing_wanted) backward<S>(queue, a);
   });

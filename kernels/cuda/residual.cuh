@@ -5,8 +5,7 @@
 #pragma once
 
 #include "gradflow/kernels/backend.h"
-#include "kernels/cuda/stats.cuh"
-#include "kernels/cuda/stream.cuh"
+#include "kernels/cuda/measured.cuh"
 
 namespace gradflow::kernels::cuda {
 
@@ -17,14 +16,14 @@ struct GradientOut {
   GradMode mode;
 };
 
-template <class Op, class S, bool kStats>
+template <class Op, class S, int kMeasured>
 struct ResidualForwardBody {
   static constexpr int kWidth = kPackOf<S>;
   const S* skip;
   const S* branch;
   S* y;
   float skip_factor, branch_factor;
-  StatsOfFloats seen_y;
+  Measured<kMeasured> measured;
 
   template <int W>
   struct Loaded {
@@ -42,27 +41,25 @@ struct ResidualForwardBody {
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       const float sum = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
-      out.v[k] = Op::template forward<Math>(sum);
-      if constexpr (kStats) seen_y.add(as_stored<S>(out.v[k]));
+      out.v[k] = as_stored<S>(Op::template forward<Math>(sum));
     }
+    measured.add(0, out);
     store_pack(y + i, out);
   }
 };
 
-template <class Op, class S, bool kStats>
+template <class Op, class S, int kMeasured>
 __device__ inline void residual_forward(const S* skip, const S* branch, S* y, const Gates* gates,
-                                        double scale, std::size_t n, bool vector, Stats* y_stats,
-                                        const ReductionScratch& scratch) {
+                                        double scale, std::size_t n, bool vector,
+                                        const Measured<kMeasured>& measured, const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->forward_branch * scale);
-  ResidualForwardBody<Op, S, kStats> body{skip, branch, y, gates->forward_skip, branch_factor, {}};
-  stream_over<kStats ? 1 : 2>(n, vector, body);
-  if constexpr (kStats) {
-    StatsPartial seen = body.seen_y.partial();
-    if (grid_reduce(seen, scratch)) seen.add_to(y_stats, n);
-  }
+  ResidualForwardBody<Op, S, kMeasured> body{skip, branch, y, gates->forward_skip, branch_factor, measured};
+  body.measured.begin();
+  stream_over<kMeasured == 0 ? 2 : 1>(n, vector, body);
+  body.measured.finish(n, scratch);
 }
 
-template <class Op, class S, bool kStats>
+template <class Op, class S, int kMeasured>
 struct ResidualBackwardBody {
   static constexpr int kWidth = kPackOf<S>;
   static constexpr bool kActivation = Op::id != PointwiseId::identity;
@@ -70,7 +67,7 @@ struct ResidualBackwardBody {
   const S* dy;
   GradientOut<S> skip, branch;
   float skip_factor, branch_factor;
-  StatsOfFloats seen_dy;
+  Measured<kMeasured> measured;
 
   template <int W>
   struct Loaded {
@@ -101,10 +98,7 @@ struct ResidualBackwardBody {
 
   template <int W>
   __device__ void store(std::size_t i, const Loaded<W>& in) {
-    if constexpr (kStats) {
-#pragma unroll
-      for (int k = 0; k < W; ++k) seen_dy.add(in.dy.v[k]);
-    }
+    measured.add(0, in.dy);
     Pack<W> dz = in.dy;
     if constexpr (kActivation) {
 #pragma unroll
@@ -115,24 +109,22 @@ struct ResidualBackwardBody {
   }
 };
 
-template <class Op, class S, bool kStats>
+template <class Op, class S, int kMeasured>
 __device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,
                                          const Gates* gates, double scale, std::size_t n, bool vector,
-                                         Stats* dy_stats, const ReductionScratch& scratch) {
+                                         const Measured<kMeasured>& measured, const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->backward_branch * scale);
-  ResidualBackwardBody<Op, S, kStats> body{y, dy, skip, branch, gates->backward_skip, branch_factor, {}};
-  stream_over<kStats ? 1 : 2>(n, vector, body);
-  if constexpr (kStats) {
-    StatsPartial seen = body.seen_dy.partial();
-    if (grid_reduce(seen, scratch)) seen.add_to(dy_stats, n);
-  }
+  ResidualBackwardBody<Op, S, kMeasured> body{y, dy, skip, branch, gates->backward_skip, branch_factor, measured};
+  body.measured.begin();
+  stream_over<kMeasured == 0 ? 2 : 1>(n, vector, body);
+  body.measured.finish(n, scratch);
 }
 
 #define GRADFLOW_RESIDUAL_FORWARD_KERNEL(Op, residual, S, s)                                         \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
       residual##_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale, \
                              std::size_t n, bool vector) {                                           \
-    residual_forward<ops::Op, S, false>(skip, branch, y, gates, scale, n, vector, nullptr, {});      \
+    residual_forward<ops::Op, S, 0>(skip, branch, y, gates, scale, n, vector, {}, {});            \
   }
 
 #define GRADFLOW_RESIDUAL_OP_KERNELS_IN(Op, residual, S, s)                                          \
@@ -140,29 +132,29 @@ __device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S>
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
       residual##_backward_##s(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,   \
                               const Gates* gates, double scale, std::size_t n, bool vector) {        \
-    residual_backward<ops::Op, S, false>(y, dy, skip, branch, gates, scale, n, vector, nullptr, {}); \
+    residual_backward<ops::Op, S, 0>(y, dy, skip, branch, gates, scale, n, vector, {}, {});     \
   }
 
-// Statistics in the same pass; the sums of an addition with an activation are left to a launch of their own.
+// Measured in the same pass; an addition with an activation is measured by launches of their own.
 #define GRADFLOW_RESIDUAL_KERNELS(S, s)                                                                   \
   GRADFLOW_RESIDUAL_FORWARD_KERNEL(Identity, residual, S, s)                                              \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_backward_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch, const Gates* gates,  \
                             double scale, std::size_t n, bool vector) {                                   \
-    residual_backward<ops::Identity, S, false>(nullptr, dy, skip, branch, gates, scale, n, vector,        \
-                                               nullptr, {});                                              \
+    residual_backward<ops::Identity, S, 0>(nullptr, dy, skip, branch, gates, scale, n, vector, {}, {});   \
   }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_forward_stats_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,  \
-                                 std::size_t n, bool vector, Stats* y_stats, ReductionScratch scratch) {  \
-    residual_forward<ops::Identity, S, true>(skip, branch, y, gates, scale, n, vector, y_stats, scratch); \
+                                 std::size_t n, bool vector, Sinks y_sinks, ReductionScratch scratch) {   \
+    residual_forward<ops::Identity, S, 1>(skip, branch, y, gates, scale, n, vector,                       \
+                                          {{y_sinks}, {}, {}}, scratch);                                  \
   }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_backward_stats_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch,                \
                                   const Gates* gates, double scale, std::size_t n, bool vector,           \
-                                  Stats* dy_stats, ReductionScratch scratch) {                            \
-    residual_backward<ops::Identity, S, true>(nullptr, dy, skip, branch, gates, scale, n, vector,         \
-                                              dy_stats, scratch);                                         \
+                                  Sinks dy_sinks, ReductionScratch scratch) {                             \
+    residual_backward<ops::Identity, S, 1>(nullptr, dy, skip, branch, gates, scale, n, vector,            \
+                                           {{dy_sinks}, {}, {}}, scratch);                                \
   }
 
 #define GRADFLOW_RESIDUAL_OP_KERNELS(Op, op)                     \

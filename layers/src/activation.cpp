@@ -23,7 +23,8 @@ Inference Activation::infer(std::span<const TensorSpec> inputs) const {
 
 void Activation::forward(ForwardContext& c) const {
   c.backend->pointwise_forward({.op = info_.id, .dtype = c.x[0].dtype(), .n = c.x[0].elements(), .x = c.x[0].data,
-                                .y = c.y[0].data, .x_stats = c.x_stats, .y_stats = c.y_stats});
+                                .y = c.y[0].data, .x_stats = c.x_stats, .y_stats = c.y_stats,
+                                .x_exponents = c.x_exponents, .y_exponents = c.y_exponents});
 }
 
 void Activation::backward(BackwardContext& c) const {
@@ -31,7 +32,8 @@ void Activation::backward(BackwardContext& c) const {
   const void* saved = info_.saves == Saves::y ? c.y[0].data : c.x[0].data;
   c.backend->pointwise_backward({.op = info_.id, .dtype = c.dy[0].dtype(), .n = c.dy[0].elements(), .saved = saved,
                                  .dy = c.dy[0].data, .dx = c.dx[0].data, .mode = c.modes[0],
-                                 .dy_stats = c.dy_stats, .dx_stats = c.dx_stats});
+                                 .dy_stats = c.dy_stats, .dx_stats = c.dx_stats,
+                                 .dy_exponents = c.dy_exponents, .dx_exponents = c.dx_exponents});
 }
 
 }  // namespace gradflow

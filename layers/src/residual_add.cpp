@@ -48,14 +48,15 @@ std::shared_ptr<const Layer> ResidualAdd::fuse(const Layer& next, std::size_t) c
 
 void ResidualAdd::forward(ForwardContext& c) const {
   c.backend->residual_forward({.dtype = c.y[0].dtype(), .n = c.y[0].elements(), .skip = c.x[0].data, .branch = c.x[1].data,
-                               .y = c.y[0].data, .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .y_stats = c.y_stats, .op = op_});
+                               .y = c.y[0].data, .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .y_stats = c.y_stats, .op = op_,
+                               .y_exponents = c.y_exponents});
 }
 
 void ResidualAdd::backward(BackwardContext& c) const {
   c.backend->residual_backward({.dtype = c.dy[0].dtype(), .n = c.dy[0].elements(), .dy = c.dy[0].data,
                                 .dskip = c.dx[0].data, .skip_mode = c.modes[0], .dbranch = c.dx[1].data, .branch_mode = c.modes[1],
                                 .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .dy_stats = c.dy_stats, .op = op_,
-                                .y = acts() ? c.y[0].data : nullptr});
+                                .y = acts() ? c.y[0].data : nullptr, .dy_exponents = c.dy_exponents});
 }
 
 }  // namespace gradflow

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <optional>
 
 #include "gradflow/engine/device.h"
@@ -126,6 +127,7 @@ TEST_P(Bits, ProbesReadTheTruth) {
   const auto all = [](bool fused) {
     return [fused](ExecutorOptions& o, const Graph& g) {
       o.probes = all_scalar_probes(g, true, true);
+      for (ProbeRequest& r : o.probes) r.exponents = r.target != ProbeTarget::update;
       o.fuse_probes = fused;
       o.retain = true;
     };
@@ -136,6 +138,10 @@ TEST_P(Bits, ProbesReadTheTruth) {
     own_launches += p.where == ProbePlace::Where::own_launch;
   EXPECT_LT(own_launches, fused.executor->plan().probe_places.size() / 2)
       << "most statistics should ride along";
+  std::size_t histograms = 0;
+  for (const ProbePlace& p : fused.executor->plan().exponent_places)
+    histograms += p.where != ProbePlace::Where::own_launch && p.where != ProbePlace::Where::none;
+  EXPECT_GT(histograms, 0u) << "histograms should ride along in the activations";
   fused.steps(2);
   own.steps(2);
   const auto a = fused.executor->read_probes(), b = own.executor->read_probes();
@@ -154,6 +160,11 @@ TEST_P(Bits, ProbesReadTheTruth) {
     EXPECT_EQ(x.nonfinite, y.nonfinite) << what;
     EXPECT_EQ(x.saturated, y.saturated) << what;
     EXPECT_EQ(x.max_abs_bits, y.max_abs_bits) << what;
+    EXPECT_EQ(a[i].exponents, b[i].exponents) << what;
+    if (r.exponents) {
+      EXPECT_EQ(std::accumulate(a[i].exponents.begin(), a[i].exponents.end(), std::uint64_t{0}), x.count) << what;
+      EXPECT_EQ(a[i].exponents[kZeroBin], x.zeros) << what;
+    }
     const double n = static_cast<double>(x.count), unit = 2 * 0x1p-19;  // stats.h's bound, for both sides
     EXPECT_TRUE(std::fabs(x.sum_squares - y.sum_squares) <= unit * y.sum_squares) << what;
     EXPECT_TRUE(std::fabs(x.sum - y.sum) <= unit * std::sqrt(n * y.sum_squares)) << what;
@@ -192,9 +203,9 @@ TEST(Probes, TwoRequestsOnOneTensorReadTheSame) {
   Training t("mlp:depth=4,width=11", [](ExecutorOptions& o, const Graph& g) {
     const ValueId relu = g.find_value("block01.relu");
     for (int i = 0; i < 2; ++i) {
-      o.probes.push_back({.target = ProbeTarget::value, .id = relu});
-      o.probes.push_back({.target = ProbeTarget::gradient, .id = relu});
-      o.probes.push_back({.target = ProbeTarget::parameter_gradient, .id = 0});
+      o.probes.push_back({.target = ProbeTarget::value, .id = relu, .exponents = true});
+      o.probes.push_back({.target = ProbeTarget::gradient, .id = relu, .exponents = true});
+      o.probes.push_back({.target = ProbeTarget::parameter_gradient, .id = 0, .exponents = true});
     }
   });
   t.steps(1);
@@ -203,7 +214,29 @@ TEST(Probes, TwoRequestsOnOneTensorReadTheSame) {
     EXPECT_GT(readings[i].stats.count, 0u);
     EXPECT_EQ(readings[i].stats.count, readings[i + 3].stats.count);
     EXPECT_EQ(readings[i].stats.max_abs_bits, readings[i + 3].stats.max_abs_bits);
+    EXPECT_EQ(readings[i].exponents, readings[i + 3].exponents);
+    EXPECT_EQ(std::accumulate(readings[i].exponents.begin(), readings[i].exponents.end(), std::uint64_t{0}),
+              readings[i].stats.count);
   }
+}
+
+// A histogram that rides along must obey the step's setting as one of its own does.
+TEST(Probes, ScalarsAloneLeaveHistogramsEmpty) {
+  Training t("mlp:depth=4,width=11", [](ExecutorOptions& o, const Graph& g) {
+    const ValueId relu = g.find_value("block01.relu");
+    o.probes = {{.target = ProbeTarget::value, .id = relu, .exponents = true},
+                {.target = ProbeTarget::gradient, .id = relu, .stats = false, .exponents = true}};
+  });
+  t.steps(1);
+  const auto all = t.executor->read_probes();
+  EXPECT_GT(all[0].exponents[kZeroBin], 0u);
+  EXPECT_EQ(all[1].stats.count, 0u);
+  EXPECT_EQ(std::accumulate(all[1].exponents.begin(), all[1].exponents.end(), std::uint64_t{0}), all[0].stats.count);
+  t.executor->set_probing(Probing::scalars);
+  t.steps(1);
+  const auto scalars = t.executor->read_probes();
+  EXPECT_EQ(scalars[0].stats.count, all[0].stats.count);
+  for (const ProbeReading& r : scalars) EXPECT_EQ(r.exponents, std::vector<std::uint64_t>(kExponentBins));
 }
 
 // history: the last steps' scalars, oldest first.

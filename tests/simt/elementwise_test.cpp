@@ -263,6 +263,17 @@ TEST_F(Elementwise, ExponentHistogram) {
       simt.exponent_histogram({.n = n, .x = in.data(), .bins = got.data()});
       cpu->exponent_histogram({.n = n, .x = in.data(), .bins = want.data()});
       EXPECT_EQ(got.read(), want.read()) << n;
+
+      // The same in a pass that reads x and writes y; tests/kernels/exponents_test.cpp has the other passes.
+      const Array<float> out(simt, n, n % 4);
+      const Array<std::uint64_t> of_x(simt, std::vector<std::uint64_t>(kExponentBins, 5));
+      const Array<std::uint64_t> of_y(simt, kExponentBins), want_y(*cpu, kExponentBins);
+      PointwiseForward a{.op = PointwiseId::relu, .n = n, .x = in.data(), .y = out.data()};
+      a.x_exponents = of_x.data(), a.y_exponents = of_y.data();
+      simt.pointwise_forward(a);
+      cpu->exponent_histogram({.n = n, .x = out.data(), .bins = want_y.data()});
+      EXPECT_EQ(of_x.read(), want.read()) << n;
+      EXPECT_EQ(of_y.read(), want_y.read()) << n;
     }
   }
 }

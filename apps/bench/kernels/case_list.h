@@ -39,6 +39,7 @@ class CaseList {
   explicit CaseList(DType dtype) : t_(dtype), bytes_(static_cast<double>(size_of(dtype))) {}
 
   void pointwise();
+  void with_exponents();
   void residual();
   void scalars();
   void fusions();

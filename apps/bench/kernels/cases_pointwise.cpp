@@ -11,6 +11,7 @@ void CaseList::pointwise() {
     const DType t = t_;
     // Nothing is saved for the identity's sake, so its backward need not read it.
     const double saved = Op::id == PointwiseId::identity ? 0 : 1;
+    if (Op::id == PointwiseId::relu) with_exponents();
     for (const bool stats : {false, true}) {
       const std::string tail = stats ? "_stats" : "";
       KernelCase& forward = add(op + "_forward" + tail, "", "pointwise", "pointwise_forward", "forward");
@@ -36,6 +37,28 @@ void CaseList::pointwise() {
       }
     }
   });
+}
+
+// Statistics and histograms of both arrays in one pass; one operation stands for all.
+void CaseList::with_exponents() {
+  const DType t = t_;
+  const Operand bins = zeros(kExponentBins * sizeof(std::uint64_t));
+  const auto bins_at = [](void* p) { return static_cast<std::uint64_t*>(p); };
+  KernelCase& forward = add("relu_forward_stats", "exponents", "pointwise", "pointwise_forward", "forward");
+  forward.work = arrays(2, 1, 1, {statistics(), statistics(), bins, bins});
+  forward.bind = [t, bins_at](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::PointwiseForward{PointwiseId::relu, t, w.operands[0].elements, p[0], p[1], stats_at(p[2]),
+                                              stats_at(p[3]), bins_at(p[4]), bins_at(p[5])}] {
+      b.pointwise_forward(a);
+    };
+  };
+  KernelCase& backward = add("relu_backward_stats", "exponents", "pointwise", "pointwise_backward", "backward");
+  backward.work = arrays(3, 2, 1, {statistics(), statistics(), bins, bins});
+  backward.bind = [t, bins_at](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    return [&b, a = kernels::PointwiseBackward{PointwiseId::relu, t, w.operands[0].elements, p[0], p[1], p[2],
+                                               GradMode::overwrite, stats_at(p[3]), stats_at(p[4]), bins_at(p[5]),
+                                               bins_at(p[6])}] { b.pointwise_backward(a); };
+  };
 }
 
 void CaseList::residual() {

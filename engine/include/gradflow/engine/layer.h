@@ -80,8 +80,8 @@ struct Inference {
   std::vector<Cost> dx_costs;
 };
 
-// Statistics that a layer can gather inside the passes it makes anyway. The executor then hands it
-// sinks (contexts below); other statistics cost a pass of their own.
+// What a layer can measure inside the passes it makes anyway: statistics, and the histogram over exponents beside
+// them. The executor then hands it sinks (contexts below); other measurements cost a pass of their own.
 struct FusedStats {
   bool x = false, y = false;    // in forward, of input 0 and output 0
   bool dy = false, dx = false;  // in backward, of dy(0) and of dx(0) as it stands afterwards
@@ -103,6 +103,7 @@ struct ForwardContext {
   Prepared* prepared = nullptr;
   kernels::LossResult* loss = nullptr;  // where a loss adds its result
   Stats *x_stats = nullptr, *y_stats = nullptr;
+  std::uint64_t *x_exponents = nullptr, *y_exponents = nullptr;  // kExponentBins each
 };
 
 struct BackwardContext {
@@ -115,6 +116,7 @@ struct BackwardContext {
   void* scratch = nullptr;  // of dy(0)'s size, perhaps dy(0) itself, where infer() asked for it
   Prepared* prepared = nullptr;
   Stats *dy_stats = nullptr, *dx_stats = nullptr;
+  std::uint64_t *dy_exponents = nullptr, *dx_exponents = nullptr;
 };
 
 class Layer {

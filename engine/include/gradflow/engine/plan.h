@@ -62,7 +62,7 @@ struct Buffer {
   std::size_t offset = 0;   // in the arena, a multiple of 256
 };
 
-// Where a probe's scalars come from.
+// Where a probe's scalars, or its histogram, come from.
 struct ProbePlace {
   enum class Where : std::uint8_t { own_launch, forward_x, forward_y, backward_dy, backward_dx, update, none };
   Where where = Where::none;
@@ -86,7 +86,8 @@ struct Plan {
   std::vector<int> forward_workspace, backward_workspace;  // by NodeId
   std::vector<int> backward_scratch;                   // by NodeId
   std::vector<std::vector<GradMode>> modes;            // by NodeId, per input
-  std::vector<ProbePlace> probe_places;                // by request
+  std::vector<ProbePlace> probe_places;                // by request: of its scalars
+  std::vector<ProbePlace> exponent_places;             // by request: of its histogram; never `update`
   std::vector<int> snapshot_buffer;                    // by request
 };
 

@@ -1,8 +1,9 @@
 // Probes: named statistics on any value, gradient, parameter or update of a step.
 //
 // A probe is an entry of the plan like any other, so measuring costs no host round trip; where a layer
-// or the optimizer reads the data anyway, the statistics ride along in that pass. Probes change no bit
-// of what is trained. A probe that cannot run is a UserError when the plan is made.
+// or the optimizer reads the data anyway, the statistics ride along in that pass, and in a layer's the
+// histogram over exponents. Probes change no bit of what is trained. A probe that cannot run is a
+// UserError when the plan is made.
 #pragma once
 
 #include <array>

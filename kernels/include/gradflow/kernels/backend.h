@@ -19,8 +19,8 @@
 //     products and convolutions of bf16 numbers are the vendors': f32 sums in any order, and what is added to a
 //     bf16 result (a bias, an earlier gradient) may meet a sum that was rounded already; denormals may count as zero.
 //   * Equal inputs give equal bits for the same backend, build and thread count; no float atomics.
-//   * Passing statistics sinks (`*_stats`, may be null) changes no bit of any other output. A sink
-//     points to one Stats in device memory and is ADDED to.
+//   * Passing sinks (`*_stats`, `*_exponents`, may be null) changes no bit of any other output. A sink points to one
+//     Stats, or to kExponentBins counters, in device memory and is ADDED to.
 //   * A backend is used by one thread at a time.
 #pragma once
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "gradflow/kernels/dtype.h"
 #include "gradflow/kernels/pointwise_ops.h"
@@ -17,6 +18,8 @@ struct PointwiseForward {  // y = op(x); y may alias x
   void* y = nullptr;
   Stats* x_stats = nullptr;
   Stats* y_stats = nullptr;  // also counts saturated outputs
+  std::uint64_t* x_exponents = nullptr;  // histograms as of ExponentHistogram
+  std::uint64_t* y_exponents = nullptr;
 };
 
 struct PointwiseBackward {  // dx = or += op'(.) * dy; with overwrite, dx may alias dy
@@ -28,7 +31,9 @@ struct PointwiseBackward {  // dx = or += op'(.) * dy; with overwrite, dx may al
   void* dx = nullptr;
   GradMode mode = GradMode::overwrite;
   Stats* dy_stats = nullptr;
-  Stats* dx_stats = nullptr;
+  Stats* dx_stats = nullptr;  // of dx as it stands afterwards; untouched where the mode is none
+  std::uint64_t* dy_exponents = nullptr;
+  std::uint64_t* dx_exponents = nullptr;  // likewise
 };
 
 }  // namespace gradflow::kernels

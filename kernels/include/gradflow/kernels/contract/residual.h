@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "gradflow/kernels/contract/gates.h"
 #include "gradflow/kernels/dtype.h"
@@ -20,6 +21,7 @@ struct ResidualForward {  // y = forward_skip * skip + (forward_branch * scale) 
   double scale = 1;
   Stats* y_stats = nullptr;               // of y, behind op
   PointwiseId op = PointwiseId::identity;  // y = op(the sum); one that saves its output, else InternalError
+  std::uint64_t* y_exponents = nullptr;    // histogram of y, as of ExponentHistogram
 };
 
 struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (backward_branch*scale) * dy
@@ -35,6 +37,7 @@ struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (b
   Stats* dy_stats = nullptr;
   PointwiseId op = PointwiseId::identity;  // with another, op'(y)*dy takes the place of dy above; it is not rounded
   const void* y = nullptr;                // what forward wrote; not read for identity
+  std::uint64_t* dy_exponents = nullptr;
 };
 
 }  // namespace gradflow::kernels

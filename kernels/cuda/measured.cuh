@@ -1,0 +1,69 @@
+// What a pass measures of the arrays it reads or writes anyway: statistics in registers, exponents in shared memory.
+//
+//   Measured<2> measured{{x_sinks, y_sinks}};   // Measured<0>: nothing, and no code for it
+//   measured.begin();
+//   measured.add(0, pack);                      // as packs go by; of an output: as it is stored
+//   measured.finish(n, scratch);                // every thread of the grid
+#pragma once
+
+#include "kernels/cuda/exponents.cuh"
+#include "kernels/cuda/stats.cuh"
+#include "kernels/cuda/stream.cuh"
+
+namespace gradflow::kernels::cuda {
+
+// Where the measurements of one array are added; null where nobody asks.
+struct Sinks {
+  Stats* stats;
+  u64* exponents;  // kExponentBins
+};
+
+inline Sinks sinks(Stats* stats, std::uint64_t* exponents) {
+  static_assert(sizeof(u64) == sizeof(std::uint64_t));
+  return {stats, reinterpret_cast<u64*>(exponents)};
+}
+inline bool any(const Sinks& sinks) { return sinks.stats != nullptr || sinks.exponents != nullptr; }
+
+template <int K>
+struct Measured {
+  Sinks to[K];
+  StatsOfFloats seen[K];
+  BlockHistograms<K> counts;
+
+  __device__ void begin() const {
+    bool asked = false;
+#pragma unroll
+    for (int k = 0; k < K; ++k) asked |= to[k].exponents != nullptr;
+    if (asked) counts.clear();
+  }
+
+  // `Op` decides what counts as saturated.
+  template <class Op = ops::Identity, int W>
+  __device__ void add(int which, const Pack<W>& pack) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) seen[which].add(pack.v[k], Op::saturated(pack.v[k]));
+    if (to[which].exponents != nullptr) counts.add(which, pack);
+  }
+
+  __device__ void finish(std::size_t n, const ReductionScratch& scratch) const {
+    StatsSet<K> total;
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      counts.flush(k, to[k].exponents);
+      total.of[k] = seen[k].partial();
+    }
+    if (!grid_reduce(total, scratch)) return;
+#pragma unroll
+    for (int k = 0; k < K; ++k) total.of[k].add_to(to[k].stats, n);
+  }
+};
+
+template <>
+struct Measured<0> {
+  __device__ void begin() const {}
+  template <class Op = ops::Identity, int W>
+  __device__ void add(int, const Pack<W>&) const {}
+  __device__ void finish(std::size_t, const ReductionScratch&) const {}
+};
+
+}  // namespace gradflow::kernels::cuda
