@@ -78,7 +78,7 @@ void DeviceQueue::launch(const char* name, const BlockGrid& grid, const void* en
   activate();
   const dim3 blocks(grid.x, grid.y);
   const dim3 threads(grid.threads_x, grid.threads_y);
-  cudaError_t status = cudaLaunchKernel(entry, blocks, threads, arguments, 0, stream_);
+  cudaError_t status = cudaLaunchKernel(entry, blocks, threads, arguments, grid.shared_bytes, stream_);
   if (status == cudaSuccess && wait_for_each_) {
     cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     status = cudaStreamIsCapturing(stream_, &capture);

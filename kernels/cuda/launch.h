@@ -54,7 +54,7 @@ void launch(Queue& queue, const Kernel<Parameters...>& kernel, const BlockGrid& 
 #else
   static_cast<void>(queue);
   simt::run(kernel.name, {grid.x, grid.y, 1}, {grid.threads_x, grid.threads_y, 1},
-            [&] { kernel.entry(arguments...); });
+            [&] { kernel.entry(arguments...); }, grid.shared_bytes);
 #endif
 }
 

@@ -26,6 +26,7 @@ struct BlockGrid {
   unsigned x = 1, y = 1;               // blocks
   unsigned threads_x = kBlockThreads;  // threads of a block
   unsigned threads_y = 1;
+  unsigned shared_bytes = 0;  // dynamic shared memory of a block
 };
 
 class Queue {

@@ -3,7 +3,8 @@
 //
 // Blocks run one after another, in an order drawn from a seed; so do the threads of a block, which give way
 // to each other only where they wait: at __syncthreads and at warp collectives. What runs is the kernel's
-// own source, under whatever sanitizer the build has. Shared memory starts as garbage in every block.
+// own source, under whatever sanitizer the build has. Shared memory, static and dynamic, starts as garbage in every
+// block.
 // Reported as errors, with file and line: threads of a block at different barriers, or some gone while
 // others wait; lanes of a warp at different collectives or outside the mask; a block that waits for ever.
 // A build with SIMT_RACES and ThreadSanitizer reports data races too, between threads of a block and between
@@ -63,16 +64,20 @@ void set_seed(std::uint64_t seed);
 // For tests: told the name of every kernel that is run.
 inline std::function<void(const char* kernel)> on_launch;
 
-// Runs body once for each thread of the grid. Throws std::logic_error where the kernel breaks a rule above.
-void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body);
+// Runs body once for each thread of the grid, with that much dynamic shared memory for a block. Throws
+// std::logic_error where the kernel breaks a rule above.
+void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body,
+         std::size_t shared_bytes = 0);
 
 // What kernels call through the macros and functions below.
 void enter_shared(void* memory, std::size_t bytes);
+void* dynamic_shared(const Location& where);
 void fence();
 void before_atomic(void* address);
 void block_barrier(const Location& where);
-enum class Collective : std::uint8_t { sync, shuffle };
-// The 64 bits that lane `source` of this warp passed as `value` (its own for a lane beyond the warp).
+enum class Collective : std::uint8_t { sync, shuffle, vote };
+// shuffle: the 64 bits that lane `source` of this warp passed as `value` (its own for a lane beyond the warp);
+// vote: a bit for each lane of the mask that passed anything but 0.
 std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t value, unsigned source,
                               const Location& where);
 unsigned lane();
@@ -103,6 +108,10 @@ T shuffle(unsigned mask, T value, unsigned source, const Location& where) {
   name##_type& name = name##_copies[::simt::block_slot()]; \
   ::simt::enter_shared(&name, sizeof name)
 
+// The same memory for every use in a block, as on the device; 16-byte aligned, of exactly the size of the launch.
+#define SIMT_DYNAMIC_SHARED(type, name) \
+  type* const name = static_cast<type*>(::simt::dynamic_shared(::simt::Location::current()))
+
 inline void __syncthreads(const simt::Location& where = simt::Location::current()) {
   simt::block_barrier(where);
 }
@@ -120,6 +129,18 @@ template <class T>
 T __shfl_down_sync(unsigned mask, T value, int delta,
                    const simt::Location& where = simt::Location::current()) {
   return simt::shuffle(mask, value, simt::lane() + static_cast<unsigned>(delta), where);
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate, const simt::Location& where = simt::Location::current()) {
+  return static_cast<unsigned>(simt::warp_collective(simt::Collective::vote, mask, predicate != 0, 0, where));
+}
+
+inline int __any_sync(unsigned mask, int predicate, const simt::Location& where = simt::Location::current()) {
+  return __ballot_sync(mask, predicate, where) != 0;
+}
+
+inline int __all_sync(unsigned mask, int predicate, const simt::Location& where = simt::Location::current()) {
+  return __ballot_sync(mask, predicate, where) == mask;
 }
 
 // Relaxed, as in CUDA: only a fence makes them order other accesses.

@@ -96,7 +96,8 @@ class Engine {
  public:
   void seed(std::uint64_t value) { seed_ = value; }
 
-  void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body) {
+  void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body,
+           std::size_t shared_bytes) {
     kernel_ = kernel;
     body_ = &body;
     gridDim = grid;
@@ -109,6 +110,7 @@ class Engine {
     std::iota(blocks.begin(), blocks.end(), 0u);
     if (seed_ != 0) shuffle_order(blocks);
     const unsigned threads = block.x * block.y * block.z;
+    allocate_dynamic(shared_bytes);
     // Mapping a stack counts as writing it, so it is done before any thread is told of the launch.
     for (unsigned s = 0; kRaces && s < kBlockSlots; ++s) own_fiber(s, threads - 1);
     happens_before_.begin_launch(blocks.size(), threads);
@@ -139,6 +141,16 @@ class Engine {
     // Not memset(): ThreadSanitizer would see an access by the engine.
     auto* byte = static_cast<volatile unsigned char*>(memory);
     for (std::size_t i = 0; i < bytes; ++i) byte[i] = 0xff;
+  }
+
+  void* dynamic_shared(const Location& where) {
+    if (dynamic_bytes_ == 0) {
+      happens_before_.to_engine();
+      fail(where, "dynamic shared memory is used, and the launch asks for none");
+    }
+    void* memory = dynamic_[slot()].get();
+    enter_shared(memory, dynamic_bytes_);
+    return memory;
   }
 
   void wait_at_block_barrier(const Location& where) {
@@ -305,9 +317,17 @@ class Engine {
       }
     }
     if (caller.kind == Collective::sync) happens_before_.warp_barrier(first_thread, mask);
+    std::uint64_t votes = 0;
+    for (unsigned l = 0; l < kWarp; ++l) {
+      if ((mask >> l & 1u) != 0 && threads_[first_thread + l].passed != 0) votes |= std::uint64_t{1} << l;
+    }
     for (unsigned l = 0; l < kWarp; ++l) {
       if ((mask >> l & 1u) == 0) continue;
       Thread& t = threads_[first_thread + l];
+      if (t.kind == Collective::vote) {
+        t.received = votes;
+        continue;
+      }
       const unsigned source = t.source < kWarp ? t.source : l;
       // The value of a lane outside the mask is undefined; as all ones it shows up as NaN.
       t.received = (mask >> source & 1u) != 0 ? threads_[first_thread + source].passed : ~std::uint64_t{0};
@@ -315,6 +335,13 @@ class Engine {
     for (unsigned l = 0; l < kWarp; ++l) {
       if ((mask >> l & 1u) != 0) make_runnable(first_thread + l);
     }
+  }
+
+  // Of exactly that size, so that a sanitizer sees the end. Kept for later launches that ask for as much.
+  void allocate_dynamic(std::size_t bytes) {
+    if (bytes == dynamic_bytes_) return;
+    for (auto& memory : dynamic_) memory.reset(bytes == 0 ? nullptr : new unsigned char[bytes]);
+    dynamic_bytes_ = bytes;
   }
 
   static bool same_place(const Location& a, const Location& b) {
@@ -363,6 +390,8 @@ class Engine {
   std::vector<unsigned> runnable_;  // threads that waited and may go on
   unsigned next_ = 0, done_ = 0, at_barrier_ = 0, current_ = 0;
   std::vector<void*> entered_;  // shared memory this block has used
+  std::unique_ptr<unsigned char[]> dynamic_[kBlockSlots];
+  std::size_t dynamic_bytes_ = 0;
   char error_[600] = "";
 
   std::vector<std::unique_ptr<Fiber>> fibers_, lost_;
@@ -394,11 +423,13 @@ Engine& engine() {
 }  // namespace
 
 void set_seed(std::uint64_t seed) { engine().seed(seed); }
-void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body) {
+void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body,
+         std::size_t shared_bytes) {
   if (on_launch) on_launch(kernel);
-  engine().run(kernel, grid, block, body);
+  engine().run(kernel, grid, block, body, shared_bytes);
 }
 void enter_shared(void* memory, std::size_t bytes) { engine().enter_shared(memory, bytes); }
+void* dynamic_shared(const Location& where) { return engine().dynamic_shared(where); }
 void block_barrier(const Location& where) { engine().wait_at_block_barrier(where); }
 std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t value, unsigned source,
                               const Location& where) {

@@ -39,11 +39,11 @@ std::string line_with(const std::string& comment) {
 
 // Runs a kernel; true when a race was reported. It must be between these two lines, whichever came first.
 bool races(unsigned blocks, const std::string& one, const std::string& other,
-           const std::function<void()>& kernel) {
+           const std::function<void()>& kernel, std::size_t shared_bytes = 0) {
   bool found = false;
   for (const std::uint64_t seed : {0u, 5u}) {
     simt::set_seed(seed);
-    simt::run("kernel", {blocks, 1, 1}, {kThreads, 1, 1}, kernel);
+    simt::run("kernel", {blocks, 1, 1}, {kThreads, 1, 1}, kernel, shared_bytes);
     for (const simt::Race& r : simt::take_races()) {
       if (one.empty()) return true;
       const std::string first = line_with(one), second = line_with(other);
@@ -69,6 +69,36 @@ TEST(Races, ThreadsOfABlockNeedABarrier) {
   std::vector<int> out(7 * kThreads);
   EXPECT_FALSE(races(7, "neighbors write", "neighbors read", [&] { neighbors<true>(out); }));
   EXPECT_TRUE(races(7, "neighbors write", "neighbors read", [&] { neighbors<false>(out); }));
+}
+
+template <bool kBarrier>
+void dynamic_neighbors(std::vector<int>& out) {
+  SIMT_DYNAMIC_SHARED(int, values);
+  values[threadIdx.x] = 1;  // dynamic write
+  if constexpr (kBarrier) __syncthreads();
+  out[blockIdx.x * kThreads + threadIdx.x] = values[(threadIdx.x + 1) % kThreads];  // dynamic read
+}
+
+TEST(Races, DynamicSharedMemoryIsEachBlocksOwn) {
+  std::vector<int> out(7 * kThreads);
+  constexpr std::size_t kBytes = kThreads * sizeof(int);
+  EXPECT_FALSE(races(7, "dynamic write", "dynamic read", [&] { dynamic_neighbors<true>(out); }, kBytes));
+  EXPECT_TRUE(races(7, "dynamic write", "dynamic read", [&] { dynamic_neighbors<false>(out); }, kBytes));
+}
+
+template <bool kSync>
+void votes(std::vector<int>& out) {
+  SIMT_SHARED(int, values, [kThreads]);
+  values[threadIdx.x] = 1;         // voters write
+  __ballot_sync(0xffffffffu, 1);  // orders no memory either
+  if constexpr (kSync) __syncwarp();
+  out[threadIdx.x] = values[threadIdx.x ^ 1u];  // voters read
+}
+
+TEST(Races, VotesOrderNoMemory) {
+  std::vector<int> out(kThreads);
+  EXPECT_FALSE(races(1, "voters write", "voters read", [&] { votes<true>(out); }));
+  EXPECT_TRUE(races(1, "voters write", "voters read", [&] { votes<false>(out); }));
 }
 
 template <bool kSync>
