@@ -3,8 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
-#include <fstream>
 #include <iterator>
 #include <set>
 #include <string>
@@ -12,6 +10,7 @@
 
 #include "apps/bench/kernels/case.h"
 #include "simt/harness.h"
+#include "simt/kernel_names.h"
 
 namespace gradflow::kernels::cuda {
 namespace {
@@ -58,29 +57,9 @@ TEST_F(BenchCases, LaunchTheKernelsTheyName) {
 }
 
 #ifdef GRADFLOW_CUDA_MODULE_FILE
-// Kernel names stand in the module as text: each launch site has one, and so has the table the CUDA runtime
-// finds them by.
-std::set<std::string> kernels_of_the_module() {
-  std::ifstream file(GRADFLOW_CUDA_MODULE_FILE, std::ios::binary);
-  std::set<std::string> names;
-  std::string word;
-  for (std::istreambuf_iterator<char> at(file), end; at != end; ++at) {
-    if (std::islower(static_cast<unsigned char>(*at)) || std::isdigit(static_cast<unsigned char>(*at)) ||
-        *at == '_') {
-      word += *at;
-      continue;
-    }
-    if (*at == '\0' && word.size() > 6 && (word.ends_with("_f32") || word.ends_with("_bf16")))
-      names.insert(word);
-    word.clear();
-  }
-  return names;
-}
-
 TEST_F(BenchCases, LeaveOutNoKernelOfTheModule) {
-  const std::set<std::string> kernels = kernels_of_the_module();
+  const std::set<std::string> kernels = kernel_names_in(GRADFLOW_CUDA_MODULE_FILE);
   ASSERT_GT(kernels.size(), 40u);
-  // The linker keeps one copy of a text and of what it ends with: relu_... lies in leaky_relu_...
   const auto in_module = [&](const std::string& name) {
     return std::ranges::any_of(kernels, [&](const std::string& text) { return text.ends_with(name); });
   };

@@ -145,6 +145,7 @@ class KernelTest : public testing::Test {
 
 // Lengths and schedules to try, see simt_backend.cpp.
 std::span<const std::size_t> sizes();
+std::span<const std::size_t> case_sizes();  // where every kernel is run, see case_values_test.cpp
 std::span<const std::uint64_t> schedules();
 
 // Cases whose results are one vector.

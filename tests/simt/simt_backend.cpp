@@ -60,12 +60,15 @@ std::shared_ptr<Matmul> SimtBackend::prepare_matmul(const MatmulDesc& desc) {
 namespace {
 #if defined(SIMT_RACES)
 constexpr std::size_t kSizes[] = {0, 33, 5003};
+constexpr std::size_t kCaseSizes[] = {1037};
 constexpr std::uint64_t kSchedules[] = {7};
 #elif defined(__SANITIZE_ADDRESS__)
 constexpr std::size_t kSizes[] = {0, 1, 5, 31, 33, 1023, 1025, 4099};
+constexpr std::size_t kCaseSizes[] = {1, 33, 1037, 5003};
 constexpr std::uint64_t kSchedules[] = {0, 7};
 #else
 constexpr std::size_t kSizes[] = {0, 1, 3, 4, 31, 33, 1023, 1025, 4099, 40009};
+constexpr std::size_t kCaseSizes[] = {1, 33, 1037, 5003};
 constexpr std::uint64_t kSchedules[] = {0, 1, 7, 23};
 #endif
 }  // namespace
@@ -83,6 +86,7 @@ Case::Case(const testing::Message& round, const char* file, int line)
       }()) {}
 
 std::span<const std::size_t> sizes() { return kSizes; }
+std::span<const std::size_t> case_sizes() { return kCaseSizes; }
 std::span<const std::uint64_t> schedules() { return kSchedules; }
 
 }  // namespace gradflow::kernels::cuda
