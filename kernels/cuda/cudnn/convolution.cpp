@@ -141,6 +141,8 @@ class CudnnConvolution final : public Convolution {
     return d_.dtype == DType::bf16 ? room_for(sizeof(std::uint16_t)) + room_for(sizeof(float)) : 0;
   }
 
+  // The descriptor decides what is multiplied how, and in f32 it allows multiply-adds alone: an algorithm that is ranked
+  // with default math runs on those. One that is ranked with tensor cores would run slower than the ranking says.
   template <class Algorithm, class Performance, class Rank>
   Chosen<Algorithm> choose(const Rank& rank) const {
     constexpr int kMost = 16;  // more than there are
@@ -149,7 +151,7 @@ class CudnnConvolution final : public Convolution {
     check_cudnn(rank(kMost, &count, found), "ranking algorithms");
     for (int i = 0; i < count; ++i)
       if (found[i].status == CUDNN_STATUS_SUCCESS && found[i].determinism == CUDNN_DETERMINISTIC &&
-          (any_math_ || found[i].mathType == CUDNN_FMA_MATH))
+          (any_math_ || found[i].mathType == CUDNN_FMA_MATH || found[i].mathType == CUDNN_DEFAULT_MATH))
         return {found[i].algo, found[i].memory};
     throw InternalError("cuDNN has no deterministic algorithm for a convolution");
   }
