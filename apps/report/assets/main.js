@@ -33,8 +33,12 @@
       GF.redraw();
     });
   }
-  requestAnimationFrame(() => requestAnimationFrame(() => {
+  // Ready after two frames, or, in a window that is given none (hidden, or on a busy machine), after a second.
+  const ready = () => {
+    if (GF.report.ready) return;
     GF.report.ready = true;
     GF.mirror();
-  }));
+  };
+  requestAnimationFrame(() => requestAnimationFrame(ready));
+  setTimeout(ready, 1000);
 })();
