@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "blame_layer.h"
 #include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
 
@@ -38,11 +39,7 @@ std::vector<ValueId> Graph::add_node(std::string name, std::shared_ptr<const Lay
   }
   Node node{.name = name, .layer = std::move(layer), .inputs = std::move(inputs), .outputs = {},
             .parameters = {}, .states = {}, .inference = {}};
-  try {
-    node.inference = node.layer->infer(specs);
-  } catch (const UserError& e) {
-    throw UserError(fmt::format("layer '{}' ({}): {}", name, node.layer->type(), e.what()));
-  }
+  node.inference = blaming_layer(name, *node.layer, [&] { return node.layer->infer(specs); });
   claim(name);
 
   for (const ParameterSpec& p : node.inference.parameters) {

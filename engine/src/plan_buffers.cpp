@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "blame_layer.h"
 #include "plan_builder.h"
 #include "gradflow/engine/arena.h"
 #include "gradflow/engine/index.h"
@@ -57,7 +58,7 @@ void PlanBuilder::make_buffers() {
     const Node& node = nodes[n];
     std::vector<TensorSpec> inputs;
     for (const ValueId v : node.inputs) inputs.push_back(values[at(v)].spec);
-    const auto prepared = node.layer->prepare(inputs, backend_);
+    const auto prepared = blaming_layer(node.name, *node.layer, [&] { return node.layer->prepare(inputs, backend_); });
     const int forward = forward_time_[n], backward = backward_time_[n];
     if (prepared->forward_workspace)
       plan.forward_workspace[n] = add_buffer(BufferRole::workspace, node.name, DType::u8, prepared->forward_workspace, forward, forward);

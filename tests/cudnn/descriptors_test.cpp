@@ -94,10 +94,58 @@ TEST(CudnnDescriptors, Bf16AndTf32RunOnTensorCores) {
   }
 }
 
-TEST(CudnnDescriptors, WhatIsTooLargeIsSaid) {
-  ConvolutionDesc d = square(9, 14, 3, 1, 1);
-  d.batch = std::int64_t{1} << 31;
-  EXPECT_THROW((ConvolutionDescriptors{d, false}), UserError);
+std::string refusal_of(const ConvolutionDesc& d) {
+  try {
+    const ConvolutionDescriptors of(d, false);
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "none";
+}
+
+TEST(CudnnDescriptors, AnExtentThatIsTooLargeIsSaid) {
+  ConvolutionDesc d = square(1, 1, 1, 1, 0);
+  d.stride_h = std::int64_t{1} << 31;
+  EXPECT_NE(refusal_of(d).find("an extent of 2147483648: cuDNN takes 2147483647 at most"), std::string::npos) << refusal_of(d);
+}
+
+// One image fewer than what is refused is what cuDNN itself describes, and so it is for the batch that is named.
+TEST(CudnnDescriptors, ATensorOfMoreElementsThanCudnnCountsIsRefusedWithTheBatchThatFits) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    ConvolutionDesc d{.dtype = dtype, .batch = 2675, .height = 224, .width = 224, .channels = 3, .outputs = 64,
+                      .kernel_h = 7, .kernel_w = 7, .stride_h = 2, .stride_w = 2, .pad_h = 3, .pad_w = 3};
+    EXPECT_EQ(refusal_of(d), "the output of a " + std::string(name_of(dtype)) +
+                                 " convolution (3 to 64 channels, 7x7, images of 224x224), [2675, 112, 112, 64], has 2147532800 "
+                                 "elements, and cuDNN takes 2147483647 at most; a batch of 2674 instead of 2675 would fit");
+    d.batch = 2674;
+    EXPECT_EQ(refusal_of(d), "none");
+  }
+  // 2^31 - 1 elements and one more; of the input, which is as large as the output.
+  ConvolutionDesc d{.batch = 1, .height = 2147483647, .width = 1, .channels = 1, .outputs = 1};
+  EXPECT_EQ(refusal_of(d), "none");
+  d = {.batch = 2, .height = 32768, .width = 32768, .channels = 1, .outputs = 1};
+  EXPECT_NE(refusal_of(d).find("the input of a f32"), std::string::npos) << refusal_of(d);
+  EXPECT_NE(refusal_of(d).find("a batch of 1 instead of 2 would fit"), std::string::npos) << refusal_of(d);
+  d.channels = d.outputs = 2, d.batch = 1;
+  EXPECT_NE(refusal_of(d).find("not even a batch of 1 would fit"), std::string::npos) << refusal_of(d);
+  d.channels = d.outputs = std::int64_t{1} << 40;  // more than 63 bits count, too
+  EXPECT_NE(refusal_of(d).find("not even a batch of 1 would fit"), std::string::npos) << refusal_of(d);
+}
+
+TEST(CudnnDescriptors, AFailureIsToldWithItsReason) {
+  EXPECT_NO_THROW(check_cudnn(CUDNN_STATUS_SUCCESS, "nothing"));
+  cudnnTensorDescriptor_t t = nullptr;
+  ASSERT_EQ(cudnnCreateTensorDescriptor(&t), CUDNN_STATUS_SUCCESS);
+  std::string said;
+  try {
+    check_cudnn(cudnnSetTensor4dDescriptor(t, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, -1, 1, 1, 1), "describing it");
+  } catch (const InternalError& e) {
+    said = e.what();
+  }
+  EXPECT_TRUE(said.starts_with("cuDNN: describing it failed: CUDNN_STATUS_BAD_PARAM")) << said;
+  EXPECT_EQ(said.find('\n'), std::string::npos) << said;
+  EXPECT_THROW(check_cudnn(CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, "it"), UserError);
+  static_cast<void>(cudnnDestroyTensorDescriptor(t));
 }
 
 }  // namespace

@@ -39,6 +39,28 @@ struct Refusing final : Layer {
   void backward(BackwardContext&) const override {}
 };
 
+// Its shapes are right, but the device has nothing for them.
+struct Unprepared final : Layer {
+  std::string_view type() const noexcept override { return "unprepared"; }
+  Inference infer(std::span<const TensorSpec> x) const override {
+    Inference r;
+    r.outputs = {x[0]};
+    return r;
+  }
+  std::unique_ptr<Prepared> prepare(std::span<const TensorSpec>, Backend&) const override {
+    throw UserError("more than the library can count");
+  }
+  void forward(ForwardContext&) const override {}
+  void backward(BackwardContext&) const override {}
+};
+
+TEST_F(Misuse, WhatADeviceCannotPrepareIsSaidWithItsLayer) {
+  Graph g(DType::f64);
+  const ValueId a = g.add<Unprepared>("middle", {g.input("in", kFour)});
+  g.add_loss("loss", std::make_shared<Cotangent>(kOnes), {a});
+  expect_error([&] { plan(g); }, "layer 'middle' (unprepared): more than the library can count");
+}
+
 TEST_F(Misuse, NamesOfAGraph) {
   Graph g(DType::f64);
   const ValueId in = g.input("in", kFour);

@@ -1,24 +1,18 @@
 #include "kernels/cuda/convolution.h"
 
-#include <algorithm>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cudnn/algorithms.h"
 #include "kernels/cuda/cudnn/descriptors.h"
 #include "kernels/cuda/launchers.h"
 
 namespace gradflow::kernels::cuda {
 namespace {
-
-// One pass's algorithm, fixed when it is prepared: the first of cuDNN's ranking that is deterministic and
-// computes as the descriptors say, so that a step gives the same bits every time.
-template <class Algorithm>
-struct Chosen {
-  Algorithm algorithm{};
-  std::size_t workspace = 0;
-};
 
 class Cudnn final : public ConvolutionLibrary {
  public:
@@ -67,20 +61,29 @@ class CudnnConvolution final : public Convolution {
         weights_count_(static_cast<std::size_t>(desc.outputs * desc.kernel_h * desc.kernel_w *
                                                 (desc.channels / desc.groups))) {
     const cudnnHandle_t h = library.handle();
-    forward_ = choose<cudnnConvolutionFwdAlgo_t, cudnnConvolutionFwdAlgoPerf_t>(
+    forward_ = choose<cudnnConvolutionFwdAlgoPerf_t>(
+        "forward pass",
         [&](int most, int* count, auto* found) {
-          return cudnnGetConvolutionForwardAlgorithm_v7(h, of_.x, of_.w, of_.convolution, of_.y, most, count,
-                                                        found);
+          return cudnnGetConvolutionForwardAlgorithm_v7(h, of_.x, of_.w, of_.convolution, of_.y, most, count, found);
+        },
+        [&](auto algorithm, std::size_t* bytes) {
+          return cudnnGetConvolutionForwardWorkspaceSize(h, of_.x, of_.w, of_.convolution, of_.y, algorithm, bytes);
         });
-    data_ = choose<cudnnConvolutionBwdDataAlgo_t, cudnnConvolutionBwdDataAlgoPerf_t>(
+    data_ = choose<cudnnConvolutionBwdDataAlgoPerf_t>(
+        "gradient of the input",
         [&](int most, int* count, auto* found) {
-          return cudnnGetConvolutionBackwardDataAlgorithm_v7(h, of_.w, of_.y, of_.convolution, of_.x, most,
-                                                             count, found);
+          return cudnnGetConvolutionBackwardDataAlgorithm_v7(h, of_.w, of_.y, of_.convolution, of_.x, most, count, found);
+        },
+        [&](auto algorithm, std::size_t* bytes) {
+          return cudnnGetConvolutionBackwardDataWorkspaceSize(h, of_.w, of_.y, of_.convolution, of_.x, algorithm, bytes);
         });
-    weights_ = choose<cudnnConvolutionBwdFilterAlgo_t, cudnnConvolutionBwdFilterAlgoPerf_t>(
+    weights_ = choose<cudnnConvolutionBwdFilterAlgoPerf_t>(
+        "gradient of the weights",
         [&](int most, int* count, auto* found) {
-          return cudnnGetConvolutionBackwardFilterAlgorithm_v7(h, of_.x, of_.y, of_.convolution, of_.w, most,
-                                                               count, found);
+          return cudnnGetConvolutionBackwardFilterAlgorithm_v7(h, of_.x, of_.y, of_.convolution, of_.w, most, count, found);
+        },
+        [&](auto algorithm, std::size_t* bytes) {
+          return cudnnGetConvolutionBackwardFilterWorkspaceSize(h, of_.x, of_.y, of_.convolution, of_.w, algorithm, bytes);
         });
   }
 
@@ -141,19 +144,21 @@ class CudnnConvolution final : public Convolution {
     return d_.dtype == DType::bf16 ? room_for(sizeof(std::uint16_t)) + room_for(sizeof(float)) : 0;
   }
 
-  // The descriptor decides what is multiplied how, and in f32 it allows multiply-adds alone: an algorithm that is ranked
-  // with default math runs on those. One that is ranked with tensor cores would run slower than the ranking says.
-  template <class Algorithm, class Performance, class Rank>
-  Chosen<Algorithm> choose(const Rank& rank) const {
+  template <class Performance, class Rank, class Ask>
+  Chosen<decltype(Performance::algo)> choose(const char* pass, const Rank& rank, const Ask& ask) const {
     constexpr int kMost = 16;  // more than there are
     Performance found[kMost];
     int count = 0;
-    check_cudnn(rank(kMost, &count, found), "ranking algorithms");
-    for (int i = 0; i < count; ++i)
-      if (found[i].status == CUDNN_STATUS_SUCCESS && found[i].determinism == CUDNN_DETERMINISTIC &&
-          (any_math_ || found[i].mathType == CUDNN_FMA_MATH || found[i].mathType == CUDNN_DEFAULT_MATH))
-        return {found[i].algo, found[i].memory};
-    throw InternalError("cuDNN has no deterministic algorithm for a convolution");
+    const cudnnStatus_t status = rank(kMost, &count, found);
+    if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) {
+      count = 0;
+    } else {
+      check_cudnn(status, "ranking algorithms");
+    }
+    const std::span<const Performance> ranking(found, static_cast<std::size_t>(count));
+    if (const auto chosen = choose_algorithm(ranking, any_math_, ask)) return *chosen;
+    throw UserError("cuDNN has no deterministic algorithm on this device for the " + std::string(pass) + " of " +
+                    text_of(d_) + ": use --device cpu" + (d_.dtype == DType::bf16 ? " or --dtype f32" : ""));
   }
 
   Cudnn& library_;

@@ -1,5 +1,9 @@
 #include "kernels/cuda/cudnn/descriptors.h"
 
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <initializer_list>
 #include <limits>
 
 #include "gradflow/kernels/error.h"
@@ -7,21 +11,66 @@
 namespace gradflow::kernels::cuda {
 namespace {
 
+constexpr std::int64_t kMost = std::numeric_limits<int>::max();  // of an extent and of a tensor's elements
+
 int to_int(std::int64_t n) {
-  if (n > std::numeric_limits<int>::max())
-    throw UserError("a convolution with an extent of " + std::to_string(n) +
-                    ": cuDNN takes 2147483647 at most");
+  if (n > kMost)
+    throw UserError("a convolution with an extent of " + std::to_string(n) + ": cuDNN takes " + std::to_string(kMost) +
+                    " at most");
   return static_cast<int>(n);
+}
+
+std::string shape_text(std::initializer_list<std::int64_t> shape) {
+  std::string text;
+  for (const std::int64_t n : shape) text += (text.empty() ? "[" : ", ") + std::to_string(n);
+  return text + "]";
+}
+
+// a * b, or the largest number there is.
+std::int64_t product(std::int64_t a, std::int64_t b) {
+  std::int64_t result = 0;
+  return __builtin_mul_overflow(a, b, &result) ? std::numeric_limits<std::int64_t>::max() : result;
+}
+
+// cuDNN counts a tensor's elements in 31 bits.
+void require_size(const ConvolutionDesc& d) {
+  const std::int64_t x = product(product(d.height, d.width), d.channels);
+  const std::int64_t y = product(product(d.out_height(), d.out_width()), d.outputs);
+  const std::int64_t image = std::max(x, y);
+  if (product(image, d.batch) <= kMost) return;
+  const std::int64_t fits = kMost / image;
+  const std::string shape = x >= y ? shape_text({d.batch, d.height, d.width, d.channels})
+                                   : shape_text({d.batch, d.out_height(), d.out_width(), d.outputs});
+  throw UserError("the " + std::string(x >= y ? "input" : "output") + " of " + text_of(d) + ", " + shape + ", has " +
+                  std::to_string(product(image, d.batch)) + " elements, and cuDNN takes " + std::to_string(kMost) +
+                  " at most; " +
+                  (fits > 0 ? "a batch of " + std::to_string(fits) + " instead of " + std::to_string(d.batch) + " would fit"
+                            : "not even a batch of 1 would fit: use smaller images or --device cpu"));
 }
 
 }  // namespace
 
 void check_cudnn(cudnnStatus_t status, const char* what) {
   if (status == CUDNN_STATUS_SUCCESS) return;
-  throw InternalError(std::string("cuDNN: ") + what + " failed: " + cudnnGetErrorString(status));
+  static_cast<void>(cudaGetLastError());  // stays behind where a launch inside failed
+  char reason[512] = "";
+  cudnnGetLastErrorString(reason, sizeof reason);
+  std::string text = std::string("cuDNN: ") + what + " failed: " + cudnnGetErrorString(status);
+  for (const char* c = reason; *c; ++c) text += (c == reason ? " (" : "") + std::string(1, *c == '\n' ? ' ' : *c);
+  if (*reason) text += ")";
+  if (status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED) throw UserError(text + ": out of device memory");
+  throw InternalError(text);
+}
+
+std::string text_of(const ConvolutionDesc& d) {
+  return "a " + std::string(name_of(d.dtype)) + " convolution (" + std::to_string(d.channels) + " to " +
+         std::to_string(d.outputs) + " channels, " + std::to_string(d.kernel_h) + "x" + std::to_string(d.kernel_w) +
+         (d.groups > 1 ? ", " + std::to_string(d.groups) + " groups" : "") + ", images of " + std::to_string(d.height) +
+         "x" + std::to_string(d.width) + ")";
 }
 
 ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d, bool tf32) {
+  require_size(d);
   const cudnnDataType_t type = d.dtype == DType::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
   // On tensor cores; for f32 operands the default math is TF32.
   const cudnnMathType_t math = d.dtype == DType::bf16 ? CUDNN_TENSOR_OP_MATH

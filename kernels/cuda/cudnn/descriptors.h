@@ -17,11 +17,16 @@
 
 namespace gradflow::kernels::cuda {
 
-void check_cudnn(cudnnStatus_t status, const char* what);  // InternalError with cuDNN's reason
+// InternalError with cuDNN's reason; UserError where the device has no memory left.
+void check_cudnn(cudnnStatus_t status, const char* what);
+
+// "a bf16 convolution (3 to 16 channels, 3x3, images of 32x32)"
+std::string text_of(const ConvolutionDesc& desc);
 
 // Owns the four descriptors of one convolution: images NHWC, weights [outputs, height, width, channels /
 // groups], in the description's type throughout (the gradient of the weights too: cuDNN has no other), sums f32. f32
-// numbers are multiplied as they are, or as TF32 if that is allowed; bf16 ones on tensor cores.
+// numbers are multiplied as they are, or as TF32 if that is allowed; bf16 ones on tensor cores. UserError where a tensor
+// has more elements than cuDNN can count (2^31 - 1), naming the tensor and the batch that would fit.
 class ConvolutionDescriptors {
  public:
   ConvolutionDescriptors(const ConvolutionDesc& desc, bool tf32);

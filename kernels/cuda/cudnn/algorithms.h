@@ -1,0 +1,38 @@
+// Which algorithm of cuDNN's ranking a pass runs with. Needs no device, so tests hand it rankings of their own.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+
+#include "kernels/cuda/cudnn/descriptors.h"
+
+namespace gradflow::kernels::cuda {
+
+template <class Algorithm>
+struct Chosen {
+  Algorithm algorithm{};
+  std::size_t workspace = 0;  // bytes
+};
+
+// The first of `ranking` that is deterministic, so that a step gives the same bits every time, and that runs under the
+// descriptors as they are: ask(algorithm, &bytes), one of cudnnGetConvolution...WorkspaceSize, must succeed, and what
+// it says is booked. The ranking's own figure is for the kind of arithmetic it ranked, which the descriptors need not
+// allow: in f32 they allow multiply-adds alone. So unless `any_math`, those ranked with tensor cores come last: on
+// multiply-adds they are slower than their rank says. Nothing where no algorithm is left.
+template <class Performance, class Ask>
+auto choose_algorithm(std::span<const Performance> ranking, bool any_math, const Ask& ask)
+    -> std::optional<Chosen<decltype(Performance::algo)>> {
+  const auto on_own_math = [&](const Performance& p) {
+    return any_math || p.mathType == CUDNN_FMA_MATH || p.mathType == CUDNN_DEFAULT_MATH;
+  };
+  for (const bool own_math : {true, false})
+    for (const Performance& p : ranking) {
+      if (p.status != CUDNN_STATUS_SUCCESS || p.determinism != CUDNN_DETERMINISTIC || on_own_math(p) != own_math) continue;
+      Chosen<decltype(Performance::algo)> chosen{.algorithm = p.algo};
+      if (ask(p.algo, &chosen.workspace) == CUDNN_STATUS_SUCCESS) return chosen;
+    }
+  return std::nullopt;
+}
+
+}  // namespace gradflow::kernels::cuda

@@ -1,0 +1,75 @@
+// The choice among cuDNN's ranked algorithms, from rankings made up here.
+#include "kernels/cuda/cudnn/algorithms.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <vector>
+
+namespace gradflow::kernels::cuda {
+namespace {
+
+using Performance = cudnnConvolutionFwdAlgoPerf_t;
+constexpr auto kFirst = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, kSecond = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+               kThird = CUDNN_CONVOLUTION_FWD_ALGO_GEMM;
+
+Performance ranked(cudnnConvolutionFwdAlgo_t algorithm, cudnnMathType_t math,
+                   cudnnDeterminism_t determinism = CUDNN_DETERMINISTIC, cudnnStatus_t status = CUDNN_STATUS_SUCCESS) {
+  Performance p{};
+  p.algo = algorithm, p.status = status, p.determinism = determinism, p.mathType = math;
+  p.memory = 7;  // for the arithmetic that was ranked, which is not what runs
+  return p;
+}
+
+// cuDNN's answer under the descriptors: bytes, or that it has no such algorithm.
+using Workspaces = std::map<cudnnConvolutionFwdAlgo_t, std::size_t>;
+
+auto chosen(const std::vector<Performance>& ranking, bool any_math, const Workspaces& workspaces) {
+  return choose_algorithm(std::span(ranking), any_math, [&](auto algorithm, std::size_t* bytes) {
+    const auto found = workspaces.find(algorithm);
+    if (found == workspaces.end()) return CUDNN_STATUS_NOT_SUPPORTED;
+    *bytes = found->second;
+    return CUDNN_STATUS_SUCCESS;
+  });
+}
+
+TEST(CudnnAlgorithms, TheWorkspaceIsWhatTheDescriptorsNeedNotWhatWasRanked) {
+  const auto c = chosen({ranked(kFirst, CUDNN_TENSOR_OP_MATH)}, true, {{kFirst, 4096}});
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->algorithm, kFirst);
+  EXPECT_EQ(c->workspace, 4096u);
+}
+
+TEST(CudnnAlgorithms, WhatTheDescriptorsDoNotAllowIsSkipped) {
+  const std::vector ranking{ranked(kFirst, CUDNN_FMA_MATH), ranked(kSecond, CUDNN_FMA_MATH)};
+  const auto c = chosen(ranking, false, {{kSecond, 0}});
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->algorithm, kSecond);
+  EXPECT_EQ(c->workspace, 0u);
+}
+
+TEST(CudnnAlgorithms, NeverOneThatFailedOrIsNotDeterministic) {
+  const std::vector ranking{ranked(kFirst, CUDNN_FMA_MATH, CUDNN_NON_DETERMINISTIC),
+                            ranked(kSecond, CUDNN_FMA_MATH, CUDNN_DETERMINISTIC, CUDNN_STATUS_NOT_SUPPORTED),
+                            ranked(kThird, CUDNN_DEFAULT_MATH)};
+  const Workspaces all{{kFirst, 1}, {kSecond, 2}, {kThird, 3}};
+  for (const bool any_math : {false, true}) {
+    const auto c = chosen(ranking, any_math, all);
+    ASSERT_TRUE(c);
+    EXPECT_EQ(c->algorithm, kThird);
+  }
+  EXPECT_FALSE(chosen({ranking[0], ranking[1]}, true, all));
+  EXPECT_FALSE(chosen({}, true, all));
+}
+
+TEST(CudnnAlgorithms, OnMultiplyAddsThoseRankedWithTensorCoresComeLast) {
+  const std::vector ranking{ranked(kFirst, CUDNN_TENSOR_OP_MATH), ranked(kSecond, CUDNN_FMA_MATH)};
+  const Workspaces all{{kFirst, 1}, {kSecond, 2}};
+  EXPECT_EQ(chosen(ranking, false, all)->algorithm, kSecond);
+  EXPECT_EQ(chosen(ranking, true, all)->algorithm, kFirst);
+  // The only one left, and cuDNN has it with multiply-adds.
+  EXPECT_EQ(chosen(ranking, false, {{kFirst, 1}})->algorithm, kFirst);
+}
+
+}  // namespace
+}  // namespace gradflow::kernels::cuda
