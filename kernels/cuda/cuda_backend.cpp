@@ -16,10 +16,11 @@ DeviceInfo describe_device(const DeviceQueue& queue, const MatmulLibrary& produc
   check(cudaDriverGetVersion(&driver), "reading the driver's version");
   DeviceInfo info;
   info.name = fmt::format("cuda:{}", queue.ordinal());
-  info.model = fmt::format("{} (compute {}.{})", properties.name, properties.major, properties.minor);
+  info.model = fmt::format("{} ({})", properties.name, text_of(queue.capability()));
   info.libraries = fmt::format("CUDA {}, {}, driver for CUDA {}", cuda_version(runtime), products.version(),
                                cuda_version(driver));
-  info.precision = "f32 (no TF32, no fast-math), bf16 (f32 sums)";
+  info.precision = "f32 (no TF32, no fast-math)";
+  if (queue.capability().has_bf16_and_tf32()) info.precision += ", bf16 (f32 sums)";
   info.memory_bytes = properties.totalGlobalMem;
   info.cache_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   info.threads = properties.multiProcessorCount;
@@ -28,10 +29,12 @@ DeviceInfo describe_device(const DeviceQueue& queue, const MatmulLibrary& produc
 
 }  // namespace
 
-CudaBackend::CudaBackend(int ordinal)
-    : queue_(ordinal),
-      products_(open_matmul_library(queue_)),
-      info_(describe_device(queue_, *products_)) {}
+// The first launch comes before all else: a module that was not built for this device says so.
+CudaBackend::CudaBackend(int ordinal) : queue_(ordinal) {
+  cuda::fill(queue_, DType::f32, queue_.scratch.partials, 1, 0.0);
+  products_ = open_matmul_library(queue_);
+  info_ = describe_device(queue_, *products_);
+}
 
 CudaBackend::~CudaBackend() {
   static_cast<void>(cudaSetDevice(queue_.ordinal()));
@@ -106,7 +109,13 @@ std::shared_ptr<Matmul> CudaBackend::prepare_matmul(const MatmulDesc& desc) {
   return products_->prepare(desc, tf32_);
 }
 
+// Vendors' products of bf16 numbers need what TF32 needs.
+bool CudaBackend::supports(DType dtype) const noexcept {
+  return KernelBackend::supports(dtype) && (dtype != DType::bf16 || queue_.capability().has_bf16_and_tf32());
+}
+
 void CudaBackend::allow_tf32() {
+  require_tf32(info_.name, queue_.capability());
   tf32_ = true;
   info_.precision = "f32 with TF32 products (no fast-math), bf16 (f32 sums)";
 }

@@ -17,6 +17,7 @@ class CudaBackend final : public KernelBackend {
   CudaBackend& operator=(const CudaBackend&) = delete;
 
   const DeviceInfo& info() const noexcept override { return info_; }
+  bool supports(DType dtype) const noexcept override;
   bool is_host() const noexcept override { return false; }
 
   void* allocate(std::size_t bytes) override;

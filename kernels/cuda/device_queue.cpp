@@ -16,7 +16,14 @@ bool wanted(const char* variable) {
 // Faults of a kernel's own making are reported by whatever call comes next.
 bool may_be_an_earlier_fault(cudaError_t status) {
   return status != cudaErrorInvalidValue && status != cudaErrorInvalidConfiguration &&
-         status != cudaErrorLaunchOutOfResources && status != cudaErrorNoKernelImageForDevice;
+         status != cudaErrorLaunchOutOfResources;
+}
+
+// No machine code for the device, and no PTX that this driver can compile for it.
+bool has_no_code(cudaError_t status) {
+  return status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+         status == cudaErrorInvalidPtx || status == cudaErrorUnsupportedPtxVersion ||
+         status == cudaErrorJitCompilerNotFound || status == cudaErrorJitCompilationDisabled;
 }
 
 }  // namespace
@@ -40,6 +47,8 @@ DeviceQueue::DeviceQueue(int ordinal) : ordinal_(ordinal), wait_for_each_(wanted
     int count = 0;
     check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, ordinal), "reading the device's size");
     multiprocessors = static_cast<unsigned>(count);
+    check(cudaDeviceGetAttribute(&capability_.major, cudaDevAttrComputeCapabilityMajor, ordinal), "reading the device's capability");
+    check(cudaDeviceGetAttribute(&capability_.minor, cudaDevAttrComputeCapabilityMinor, ordinal), "reading the device's capability");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
 
     const std::size_t partial_bytes = max_blocks() * kReductionBytesPerBlock;
@@ -86,6 +95,8 @@ void DeviceQueue::launch(const char* name, const BlockGrid& grid, const void* en
   }
   if (status == cudaSuccess) return;
   static_cast<void>(cudaGetLastError());
+  if (has_no_code(status))
+    throw UserError(not_built_for(fmt::format("cuda:{}", ordinal_), capability_, GRADFLOW_CUDA_ARCHITECTURES, describe(status)));
   const char* hint = !wait_for_each_ && may_be_an_earlier_fault(status)
                          ? "; an earlier kernel may be the cause, GRADFLOW_CUDA_SYNC=1 tells"
                          : "";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cuda/queue.h"
+#include "kernels/cuda/supported.h"
 
 namespace gradflow::kernels::cuda {
 
@@ -22,6 +23,7 @@ class DeviceQueue final : public Queue {
   DeviceQueue(const DeviceQueue&) = delete;
   DeviceQueue& operator=(const DeviceQueue&) = delete;
 
+  // UserError where the module has no code for this device.
   void launch(const char* name, const BlockGrid& grid, const void* entry, void** arguments) override;
   void* workspace(std::size_t bytes) override;
 
@@ -30,12 +32,14 @@ class DeviceQueue final : public Queue {
   void synchronize() const;
   cudaStream_t stream() const noexcept { return stream_; }
   int ordinal() const noexcept { return ordinal_; }
+  const ComputeCapability& capability() const noexcept { return capability_; }
   bool waits_for_each() const noexcept { return wait_for_each_; }  // for finding faults
 
  private:
   void release() noexcept;
 
   int ordinal_;
+  ComputeCapability capability_;
   bool wait_for_each_ = false;
   cudaStream_t stream_ = nullptr;
   std::size_t workspace_bytes_ = 0;

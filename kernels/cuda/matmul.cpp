@@ -14,7 +14,9 @@ namespace {
 void check_cublas(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   static_cast<void>(cudaGetLastError());
-  throw InternalError(fmt::format("cuBLAS: {} failed: {}", what, cublasGetStatusString(status)));
+  const std::string text = fmt::format("cuBLAS: {} failed: {}", what, cublasGetStatusString(status));
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw UserError(text + ": out of device memory");
+  throw InternalError(text);
 }
 
 cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
