@@ -9,7 +9,12 @@ Compiles each kernel file once and asks of every kernel:
     ex2.approx.ftz and rcp.approx.ftz, which scale around them
   * a name that is not mangled: a profiler shows what the source says
 
-usage: check_ptx.py [--arch 90] [--bounds FILE] [--jobs N] NVCC [FILE.cu...]
+With --figures FILE, also: the table of kernels in that file says what the compiler says (scripts/kernel_figures.py);
+--refresh writes it, e.g. after a kernel was changed:
+
+    scripts/check_ptx.py --figures docs/KERNELS.md --refresh /usr/local/cuda/bin/nvcc
+
+usage: check_ptx.py [--arch 90] [--bounds FILE] [--figures FILE [--refresh]] [--jobs N] [--list] NVCC [FILE.cu...]
 """
 import argparse
 import concurrent.futures
@@ -20,6 +25,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+sys.dont_write_bytecode = True  # beside the scripts
+import kernel_figures  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # As in kernels/cuda/CMakeLists.txt.
@@ -110,6 +118,25 @@ def judge(kernel, bounds):
     return complaints
 
 
+def version_of(nvcc):
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    return re.search(r"\bV([\d.]+)", told).group(1)
+
+
+def examine_figures(arguments, kernels):
+    """How many complaints there are about the table in arguments.figures; writes it if asked to."""
+    text, version = arguments.figures.read_text(), version_of(arguments.nvcc)
+    if arguments.refresh:
+        text = kernel_figures.refresh(text, kernels, version, arguments.arch)
+        arguments.figures.write_text(text)
+    complaints, notes = kernel_figures.compare(text, kernels, version, arguments.arch)
+    for complaint in complaints:
+        print(f"FAILED: {arguments.figures.name}: {complaint}")
+    for note in notes:
+        print(f"note: {arguments.figures.name}: {note}")
+    return len(complaints)
+
+
 def print_table(bounds):
     print("kernels                                            count  registers  shared bytes  16-byte loads, stores")
     print("                                                          most  of    most     of   fewest of   fewest of")
@@ -128,9 +155,15 @@ def main():
     parser.add_argument("files", nargs="*", type=pathlib.Path, help="default: kernels/cuda/*.cu")
     parser.add_argument("--arch", default="90")
     parser.add_argument("--bounds", type=pathlib.Path, default=ROOT / "tests/compile/bounds.txt")
+    parser.add_argument("--figures", type=pathlib.Path, help="a table of kernels to hold to the compiler")
+    parser.add_argument("--refresh", action="store_true", help="write the figures into that table")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true", help="a line for each kernel")
     arguments = parser.parse_args()
+    if arguments.refresh and not arguments.figures:
+        parser.error("--refresh needs --figures")
+    if arguments.figures and arguments.files:
+        parser.error("--figures is about all kernels, not those of some files")
     files = arguments.files or sorted((ROOT / "kernels/cuda").glob("*.cu"))
     bounds = read_bounds(arguments.bounds)
 
@@ -149,6 +182,8 @@ def main():
         for bound in bounds:
             if not bound.kernels:
                 print(f"note: no kernel is named {bound.text}")
+    if arguments.figures:
+        complaints += examine_figures(arguments, kernels)
     print(f"sm_{arguments.arch}: {len(kernels)} kernels, {complaints} complaints")
     return 1 if complaints or not kernels else 0
 
