@@ -25,21 +25,13 @@ const BiasKernels<S>& kernels_of(PointwiseId id) {
   throw InternalError("pointwise op " + std::to_string(static_cast<int>(id)) + " has no CUDA kernels with a bias");
 }
 
-// Packs of columns where `vector`, else single ones; kTileColumns columns to a block either way.
-template <class S>
-BlockGrid grid_of(const Queue& queue, std::size_t rows, std::size_t columns, bool vector) {
-  constexpr unsigned kPack = kPackOf<S>;
-  return vector ? matrix_grid(queue, rows, columns / kPack, kTileColumns / kPack, 4)
-                : matrix_grid(queue, rows, columns, kTileColumns, 16);
-}
-
 template <class S>
 void forward(Queue& queue, const BiasActivationForward& a) {
   const auto* x = static_cast<const S*>(a.x);
   const auto* bias = static_cast<const float*>(a.bias);
   auto* y = static_cast<S*>(a.y);
   const bool vector = a.columns % kPackOf<S> == 0 && all_aligned16(x, bias, y);
-  launch(queue, kernels_of<S>(a.op).forward, grid_of<S>(queue, a.rows, a.columns, vector), x, bias, y, a.rows,
+  launch(queue, kernels_of<S>(a.op).forward, tile_grid<S>(queue, a.rows, a.columns, vector), x, bias, y, a.rows,
          a.columns, vector);
 }
 
@@ -53,7 +45,7 @@ void backward(Queue& queue, const BiasActivationBackward& a) {
   auto* dx = static_cast<S*>(a.dx);
   auto* dbias = a.bias_mode == GradMode::none ? nullptr : static_cast<float*>(a.dbias);
   const bool vector = a.columns % kPackOf<S> == 0 && all_aligned16(saved, bias, dy, dx);
-  launch(queue, kernels_of<S>(a.op).backward, grid_of<S>(queue, a.rows, a.columns, vector), saved, bias, dy, dx, dbias,
+  launch(queue, kernels_of<S>(a.op).backward, tile_grid<S>(queue, a.rows, a.columns, vector), saved, bias, dy, dx, dbias,
          a.rows, a.columns, vector, a.bias_mode == GradMode::accumulate, queue.scratch);
 }
 

@@ -13,25 +13,6 @@
 
 namespace gradflow::kernels::cuda {
 
-// One f64 sum for each column of a block is what kReductionBytesPerBlock holds.
-inline constexpr unsigned kTileColumns = kReductionBytesPerBlock / sizeof(double);
-
-// Calls body.load(row) for several rows, then body.store(row, loaded) for them.
-template <int kUnroll, class Body>
-__device__ inline void walk_rows(std::size_t rows, Body& body) {
-  const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
-  std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y;
-  using Loaded = decltype(body.load(0));
-  for (; row + (kUnroll - 1) * step < rows; row += kUnroll * step) {
-    Loaded in[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) in[u] = body.load(row + u * step);
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) body.store(row + u * step, in[u]);
-  }
-  for (; row < rows; row += step) body.store(row, body.load(row));
-}
-
 template <class Op, class S, int W>
 struct BiasForwardBody {
   const S* x;  // of this thread's first column, row 0

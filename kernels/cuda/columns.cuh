@@ -10,10 +10,22 @@
 
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/storage.cuh"
 
 namespace gradflow::kernels::cuda {
 
 inline constexpr unsigned kReduceTileColumns = 32;  // one row of a tile is one 128-byte line
+
+// One f64 sum for each column of a block is what kReductionBytesPerBlock holds.
+inline constexpr unsigned kTileColumns = kReductionBytesPerBlock / sizeof(double);
+
+// Packs of columns where `vector`, else single ones; kTileColumns columns to a block either way.
+template <class S>
+BlockGrid tile_grid(const Queue& queue, std::size_t rows, std::size_t columns, bool vector) {
+  constexpr unsigned kPack = kPackOf<S>;
+  return vector ? matrix_grid(queue, rows, columns / kPack, kTileColumns / kPack, 4)
+                : matrix_grid(queue, rows, columns, kTileColumns, 16);
+}
 
 // K sums of one column.
 template <int K>
@@ -85,6 +97,22 @@ __device__ inline void reduce_columns(std::size_t rows, std::size_t columns, con
     for (; row < rows; row += step) term(row, column, sums);
   }
   add_over_grid(sums, inside, scratch, [&](const ColumnSums<K>& total) { finish(column, total); });
+}
+
+// Calls body.load(row) for several rows of this thread, then body.store(row, loaded) for them.
+template <int kUnroll, class Body>
+__device__ inline void walk_rows(std::size_t rows, Body& body) {
+  const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
+  std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y;
+  using Loaded = decltype(body.load(0));
+  for (; row + (kUnroll - 1) * step < rows; row += kUnroll * step) {
+    Loaded in[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) in[u] = body.load(row + u * step);
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) body.store(row + u * step, in[u]);
+  }
+  for (; row < rows; row += step) body.store(row, body.load(row));
 }
 
 // Calls at(row, column) for every element; prepare(column) once before the rows of a column.

@@ -13,7 +13,7 @@ extern "C" {
 void relu_forward_bf16(const gradflow::kernels::cuda::Bf16* x, gradflow::kernels::cuda::Bf16* y, std::size_t n,
                        bool vector);
 void column_sum_bf16(const gradflow::kernels::cuda::Bf16* x, float* y, std::size_t rows, std::size_t columns,
-                     bool accumulate, gradflow::kernels::cuda::ReductionScratch scratch);
+                     bool vector, bool accumulate, gradflow::kernels::cuda::ReductionScratch scratch);
 }
 
 namespace gradflow::kernels::cuda {
@@ -84,11 +84,12 @@ TEST(Lengths, OfAColumnMayPass32Bits) {
   struct Matrix {
     std::size_t rows, columns;
   };
-  for (const Matrix& m : {Matrix{kPast32Bits + 1003, 1}, Matrix{kPast32Bits / 4 + 77, 5}}) {
+  for (const Matrix& m : {Matrix{kPast32Bits + 1003, 1}, Matrix{kPast32Bits / 4 + 77, 5}, Matrix{kPast32Bits / 8 + 77, 8}}) {
     SCOPED_TRACE(testing::Message() << m.rows << "x" << m.columns);
     const AddressSpace x(m.rows * m.columns);
     if (!x.given()) GTEST_SKIP() << "no address space of 16 GiB";
-    const unsigned width = m.columns == 1 ? 1 : 8, height = kBlockThreads / width, blocks = 65535;
+    const bool vector = m.columns % kPackOf<Bf16> == 0;
+    const unsigned width = vector || m.columns == 1 ? 1 : 8, height = kBlockThreads / width, blocks = 65535;
     const auto mine = static_cast<unsigned>((m.rows - 1) / height % blocks);
     float sum = 0;
     for (std::size_t row = (m.rows - 1) % (std::size_t{blocks} * height); row < m.rows;
@@ -96,13 +97,13 @@ TEST(Lengths, OfAColumnMayPass32Bits) {
       x.data()[row * m.columns + m.columns - 1] = narrow<Bf16>(2.0f);
       sum += 2.0f;
     }
-    std::vector<double> partials(std::size_t{blocks} * width);
+    std::vector<double> partials(std::size_t{blocks} * (vector ? m.columns : width));
     unsigned ticket = blocks - 1;
     std::vector<float> y(m.columns, -1.0f);
     ::simt::run("column_sum_bf16", {1, 1, 1}, {width, height, 1}, [&] {
       gridDim = {1, blocks, 1};
       blockIdx = {0, mine, 0};
-      column_sum_bf16(x.data(), y.data(), m.rows, m.columns, false, {&ticket, partials.data()});
+      column_sum_bf16(x.data(), y.data(), m.rows, m.columns, vector, false, {&ticket, partials.data()});
     });
     std::vector<float> want(m.columns, 0.0f);
     want.back() = sum;

@@ -15,12 +15,14 @@ class Matrix : public VectorTest {};
 TEST_F(Matrix, ColumnSum) {
   for (const auto [rows, columns] : kShapes) {
     for (const GradMode mode : {GradMode::none, GradMode::overwrite, GradMode::accumulate}) {
-      SIMT_CASE(rows << "x" << columns << " mode " << static_cast<int>(mode));
-      compare(kOneRounding, 1e-3, [&](Backend& backend) {
-        const Array<float> x(backend, numbers(rows * columns, 1), 1), y(backend, numbers(columns, 2), 1);
-        backend.column_sum({.rows = rows, .columns = columns, .x = x.data(), .y = y.data(), .mode = mode});
-        return y.read();
-      });
+      for (const std::size_t offset : {0u, 1u}) {  // packs of columns where they come in fours, or single ones
+        SIMT_CASE(rows << "x" << columns << " mode " << static_cast<int>(mode) << " offset=" << offset);
+        compare(kOneRounding, 1e-3, [&](Backend& backend) {
+          const Array<float> x(backend, numbers(rows * columns, 1), offset), y(backend, numbers(columns, 2), 1);
+          backend.column_sum({.rows = rows, .columns = columns, .x = x.data(), .y = y.data(), .mode = mode});
+          return y.read();
+        });
+      }
     }
   }
 }
@@ -40,27 +42,31 @@ TEST_F(Matrix, EmptyMatricesTouchNothing) {
 
 TEST_F(Matrix, MarkAlive) {
   for (const auto [rows, columns] : kShapes) {
-    SIMT_CASE(rows << "x" << columns);
-    std::vector<float> x = numbers(rows * columns, 3, true);
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      if (i % columns % 3 != 0 || (i / columns) % 97 != 1) x[i] = -std::fabs(x[i]);  // NaN stays
+    for (const std::size_t offset : {0u, 1u}) {
+      SIMT_CASE(rows << "x" << columns << " offset=" << offset);
+      std::vector<float> x = numbers(rows * columns, 3, true);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        if (i % columns % 3 != 0 || (i / columns) % 97 != 1) x[i] = -std::fabs(x[i]);  // NaN stays
+      }
+      const Array<float> in(simt, x, offset);
+      const Array<std::uint8_t> got(simt, std::vector<std::uint8_t>(columns));
+      const Array<std::uint8_t> want(*cpu, std::vector<std::uint8_t>(columns));
+      simt.mark_alive({.rows = rows, .columns = columns, .y = in.data(), .alive = got.data()});
+      cpu->mark_alive({.rows = rows, .columns = columns, .y = in.data(), .alive = want.data()});
+      EXPECT_EQ(got.read(), want.read());
     }
-    const Array<float> in(simt, x);
-    const Array<std::uint8_t> got(simt, std::vector<std::uint8_t>(columns));
-    const Array<std::uint8_t> want(*cpu, std::vector<std::uint8_t>(columns));
-    simt.mark_alive({.rows = rows, .columns = columns, .y = in.data(), .alive = got.data()});
-    cpu->mark_alive({.rows = rows, .columns = columns, .y = in.data(), .alive = want.data()});
-    EXPECT_EQ(got.read(), want.read()) << rows << "x" << columns;
   }
 }
 
 TEST_F(Matrix, BroadcastRows) {
-  const auto product = simt.prepare_matmul({.m = 37, .n = 45, .k = 0, .bias = true});
-  const std::vector<float> bias = numbers(45, 4);
-  const Array<float> b(simt, bias), y(simt, 37 * 45);
-  product->run(nullptr, nullptr, b.data(), y.data(), nullptr);
-  const std::vector<float> got = y.read();
-  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], bias[i % 45]);
+  for (const std::size_t columns : {45u, 44u}) {  // one by one, and in packs
+    const auto product = simt.prepare_matmul({.m = 37, .n = static_cast<int>(columns), .k = 0, .bias = true});
+    const std::vector<float> bias = numbers(columns, 4);
+    const Array<float> b(simt, bias), y(simt, 37 * columns);
+    product->run(nullptr, nullptr, b.data(), y.data(), nullptr);
+    const std::vector<float> got = y.read();
+    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], bias[i % columns]);
+  }
 }
 
 // The kernels' xhat is formed in f32 from rounded means: a few roundings, enlarged by |mean| / std, 100 at
