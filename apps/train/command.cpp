@@ -37,10 +37,11 @@ Recipe he2015: sgd, --lr 0.1 --momentum 0.9 --weight-decay 1e-4 --batch 128 --st
   400 steps at 0.01, then 0.1; the paper goes on at 0.01 until the training error is below 80 %, about 400 steps)
 
 In DIR: log.jsonl, one JSON object a line; last.safetensors and best.safetensors, which PyTorch and NumPy read;
-summary.json; and report/, the gradient by layer over the steps that were measured, as `gradflow demo` shows it (a report is
-also written when a run is stopped or diverges). Steps that are not measured run without probes; if a loss is not finite, the
-steps since the last look are repeated with all of them, to name the layer and the tensor where it began. Whatever stops a run (Ctrl-C, kill -9, a power cut), --resume goes on from the last checkpoint and
-ends with the same bits as a run that was not stopped.
+summary.json, what ran and how it ended; and report/, the gradient by layer over the steps that were measured, as
+`gradflow demo` shows it (a report is also written when a run is stopped or diverges). Steps that are not measured run
+without probes; if a loss is not finite, the steps since the last look are repeated with all of them, to name the layer
+and the tensor where it began. Whatever stops a run (Ctrl-C, kill -9, a power cut), --resume goes on from the last
+checkpoint and ends with the same bits as a run that was not stopped.
 
 Exit codes: 0 done, 1 the loss became NaN or infinite, 2 something asked for cannot be had, 130 and 143 stopped by
 Ctrl-C and SIGTERM.

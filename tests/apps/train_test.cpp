@@ -60,6 +60,7 @@ TEST(Train, LearnsAndSaysSo) {
   EXPECT_EQ(summary["step"], 64);
   EXPECT_EQ(summary["held_out"]["accuracy"], held_out.back());
   EXPECT_EQ(summary["best"]["accuracy"], *std::max_element(held_out.begin(), held_out.end()));
+  EXPECT_EQ(summary["augmentation"], "none");
   EXPECT_GT(summary["samples_per_second"], 0);
   std::set<std::string> files;
   for (const auto& entry : std::filesystem::directory_iterator(dir / "run"))
@@ -138,6 +139,10 @@ TEST(Train, ResumesAugmentedRunsBitForBit) {
   o.steps = 24;
   ASSERT_EQ(train(o).code, 0);
   expect_same_files(dir / "whole", dir / "halves");
+  // What ran is in every file that is read by itself.
+  EXPECT_EQ(log_of(dir / "halves").front()["augmentation"], "standard:crop=2");
+  EXPECT_EQ(summary_of(dir / "halves")["augmentation"], "standard:crop=2");
+  EXPECT_EQ(summary_of(dir / "halves")["weights"], nullptr);
 }
 
 // Handed over batch by batch, over the end of an epoch, a stop and a resume: from memory and from files.

@@ -274,6 +274,7 @@ class Outputs(Program):
         self.assertEqual(len(losses), 1)
         train = ["train", *network, "--optimizer", "sgd", "--lr", "0.1", "--steps", "3"]
         self.works(*train, "--weights", "t", "--out", "run")
+        self.assertEqual(self.read_json("run/summary.json")["weights"], "t")
         self.works("measure", *network, "--weights", "run/last.safetensors")
         self.refused(*train, "--weights", "t", "--out", "run", "--resume", says="--weights is for the beginning")
         self.refused("measure", *network, "--weights", "nowhere", says="nowhere")
