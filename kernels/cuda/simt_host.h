@@ -5,8 +5,11 @@
 // to each other only where they wait: at __syncthreads and at warp collectives. What runs is the kernel's
 // own source, under whatever sanitizer the build has. Shared memory, static and dynamic, starts as garbage in every
 // block.
+// Lanes of a warp meet in groups, one for each mask: branches that diverged may hold collectives of their own.
 // Reported as errors, with file and line: threads of a block at different barriers, or some gone while
-// others wait; lanes of a warp at different collectives or outside the mask; a block that waits for ever.
+// others wait; lanes that name each other in different collectives (of another mask, kind or line), name one that has
+// left, or are outside their mask; a block that waits for ever. Stricter than CUDA, where threads that have left count as
+// arrived. Refused, too: a launch beyond a device's limits.
 // A build with SIMT_RACES and ThreadSanitizer reports data races too, between threads of a block and between
 // blocks, whatever the values are (tests/simt/happens_before.h).
 // Not shown: weak memory order, blocks that wait for each other, speed. Needs no CUDA headers.

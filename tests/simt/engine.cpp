@@ -98,14 +98,12 @@ class Engine {
 
   void run(const char* kernel, const dim3& grid, const dim3& block, const std::function<void()>& body,
            std::size_t shared_bytes) {
+    check_launch(kernel, grid, block, shared_bytes);
     kernel_ = kernel;
     body_ = &body;
     gridDim = grid;
     blockDim = block;
     random_ = seed_ * 0x9e3779b97f4a7c15ull + 1;
-    if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024) {
-      throw std::logic_error(std::string(kernel) + ": a block has 1 to 1024 threads");
-    }
     std::vector<unsigned> blocks(std::size_t{grid.x} * grid.y * grid.z);
     std::iota(blocks.begin(), blocks.end(), 0u);
     if (seed_ != 0) shuffle_order(blocks);
@@ -182,6 +180,21 @@ class Engine {
   }
 
  private:
+  // A device would refuse the launch.
+  static void check_launch(const char* kernel, const dim3& grid, const dim3& block, std::size_t shared_bytes) {
+    const auto within = [](unsigned n, unsigned most) { return n >= 1 && n <= most; };
+    if (!within(block.x, 1024) || !within(block.y, 1024) || !within(block.z, 64) ||
+        block.x * block.y * block.z > 1024) {
+      throw std::logic_error(std::string(kernel) + ": a block has 1 to 1024 threads, at most 64 of them in z");
+    }
+    if (!within(grid.x, 0x7fffffff) || !within(grid.y, 65535) || !within(grid.z, 65535)) {
+      throw std::logic_error(std::string(kernel) + ": a grid has 1 to 2^31 - 1, 65535 and 65535 blocks in x, y and z");
+    }
+    if (shared_bytes > 49152) {
+      throw std::logic_error(std::string(kernel) + ": a block has at most 48 KiB of shared memory");
+    }
+  }
+
   // ---- scheduling ----
   void run_block(unsigned count) {
     threads_.assign(count, Thread{});
@@ -301,9 +314,13 @@ class Engine {
     for (unsigned i = 0; i < threads_.size(); ++i) make_runnable(i);
   }
 
+  // Lets the lanes of the caller's mask go on if all of them are there. A lane of it may still wait in another group
+  // that leaves the caller out: that group ends first, as masks of divergent branches do. Where it waits for the
+  // caller in turn, neither would ever go on.
   void release_collective(unsigned warp, unsigned mask) {
     const unsigned first_thread = warp * kWarp;
     const Thread& caller = threads_[current_];
+    bool complete = true;
     for (unsigned l = 0; l < kWarp; ++l) {
       if ((mask >> l & 1u) == 0) continue;
       const unsigned i = first_thread + l;
@@ -311,11 +328,13 @@ class Engine {
         fail(caller.where, "a warp collective names lane %u, which has left", l);
       }
       const Thread& t = threads_[i];
-      if (t.state != State::at_collective) return;  // not all there yet
-      if (t.mask != mask || t.kind != caller.kind || !same_place(t.where, caller.where)) {
+      if (t.state == State::at_collective && same_collective(t, caller)) continue;
+      if (t.state == State::at_collective && (t.mask >> lane() & 1u) != 0) {
         fail(caller.where, "lanes of a warp meet at different collectives, one at line %u", t.where.line());
       }
+      complete = false;
     }
+    if (!complete) return;
     if (caller.kind == Collective::sync) happens_before_.warp_barrier(first_thread, mask);
     std::uint64_t votes = 0;
     for (unsigned l = 0; l < kWarp; ++l) {
@@ -344,6 +363,10 @@ class Engine {
     dynamic_bytes_ = bytes;
   }
 
+  static bool same_collective(const Thread& a, const Thread& b) {
+    return a.mask == b.mask && a.kind == b.kind && same_place(a.where, b.where);
+  }
+
   static bool same_place(const Location& a, const Location& b) {
     return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
   }
@@ -364,6 +387,18 @@ class Engine {
   }
 
   void report_deadlock() {
+    for (unsigned i = 0; i < threads_.size(); ++i) {
+      const Thread& t = threads_[i];
+      if (t.state != State::at_collective) continue;
+      for (unsigned l = 0; l < kWarp; ++l) {
+        if ((t.mask >> l & 1u) == 0) continue;
+        const Thread& other = threads_[i / kWarp * kWarp + l];
+        current_ = i;
+        if (other.state == State::done) return note(t.where, "a warp collective waits for lane %u, which has left", l);
+        if (other.state == State::at_block_barrier || !same_collective(t, other))
+          return note(t.where, "a warp collective waits for ever, as does a lane it names, at line %u", other.where.line());
+      }
+    }
     for (const Thread& t : threads_) {
       if (t.state != State::done) return note(t.where, "the block waits for ever");
     }

@@ -91,15 +91,12 @@ TEST(SimtEngine, Votes) {
     std::vector<unsigned> ballots(64), halves(64);
     std::vector<int> any(64), none(64), all(64), not_all(64);
     simt::run("vote", {1, 1, 1}, kBlock, [&] {
-      const unsigned t = threadIdx.x;
-      ballots[t] = __ballot_sync(0xffffffffu, t % 3 == 0 ? 4 : 0);  // any value but 0 is a yes
-      any[t] = __any_sync(0xffffffffu, t == 40);
-      not_all[t] = __all_sync(0xffffffffu, t != 40);
-    });
-    simt::run("vote", {1, 1, 1}, kBlock, [&] {
       const unsigned t = threadIdx.x, half = t % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
+      ballots[t] = __ballot_sync(0xffffffffu, t % 3 == 0 ? 4 : 0);  // any value but 0 is a yes
       halves[t] = __ballot_sync(half, t % 2);
+      any[t] = __any_sync(0xffffffffu, t == 40);
       none[t] = __any_sync(half, 0);
+      not_all[t] = __all_sync(0xffffffffu, t != 40);
       all[t] = __all_sync(half, -1);
     });
     for (unsigned t = 0; t < 64; ++t) {
@@ -111,6 +108,36 @@ TEST(SimtEngine, Votes) {
       EXPECT_EQ(none[t], 0);
       EXPECT_EQ(all[t], 1);
       EXPECT_EQ(not_all[t], t / 32 == 0);
+    }
+  }
+}
+
+// Branches of a warp may each hold collectives of their own, as many as they like, and lanes of a branch may meet
+// in groups before all of them do: every group waits for its own lanes alone.
+TEST(SimtEngine, GroupsOfAWarpMeetByThemselves) {
+  constexpr unsigned kAll = 0xffffffffu, kLow = 0x000000ffu, kHigh = kAll & ~kLow, kPair = 0x3u, kOverlap = 0x6u;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    simt::set_seed(seed);
+    std::vector<unsigned> sums(64), ballots(64), pairs(64), last(64);
+    simt::run("groups", {1, 1, 1}, kBlock, [&] {
+      const unsigned t = threadIdx.x, l = t % 32;
+      if (l < 8) {
+        sums[t] = l;
+        for (int delta = 4; delta > 0; delta /= 2) sums[t] += __shfl_down_sync(kLow, sums[t], delta);
+        if (l < 2) pairs[t] = __ballot_sync(kPair, l == 1);          // while lanes 2 to 7 are further on
+        if (l == 1 || l == 2) pairs[t] += __ballot_sync(kOverlap, 1);  // lane 1 belongs to both, in turn
+        __syncwarp(kLow);
+      } else {
+        ballots[t] = __ballot_sync(kHigh, l % 2);
+      }
+      last[t] = __shfl_sync(kAll, t, 31);
+    });
+    for (unsigned t = 0; t < 64; ++t) {
+      const unsigned l = t % 32;
+      EXPECT_EQ(sums[t / 32 * 32], 28u);
+      EXPECT_EQ(pairs[t], l == 0 ? 2u : l == 1 ? 8u : l == 2 ? 6u : 0u);
+      EXPECT_EQ(ballots[t], l < 8 ? 0u : 0xaaaaaaaau & kHigh);
+      EXPECT_EQ(last[t], t / 32 * 32 + 31) << "seed " << seed;
     }
   }
 }
@@ -185,7 +212,9 @@ TEST(SimtEngine, ReportsBrokenRules) {
     expect_error(error_of(kBlock, [] { __shfl_sync(threadIdx.x % 32 == 0 ? 0xffffffffu : 2u, 1, 0); }),
                  "mask");
     expect_error(error_of(kBlock, [] { __ballot_sync(threadIdx.x % 32 == 0 ? 0xffffffffu : 2u, 1); }), "mask");
-    expect_error(error_of(kBlock, [] { __any_sync(threadIdx.x % 32 < 16 ? 0xffffffffu : 0xffff0000u, 1); }), "");
+    // The upper half meets and is gone; the lower half named it, too.
+    expect_error(error_of(kBlock, [] { __any_sync(threadIdx.x % 32 < 16 ? 0xffffffffu : 0xffff0000u, 1); }),
+                 "has left");
     expect_error(error_of({48, 1, 1}, [] { __all_sync(0xffffffffu, 1); }), "has left");
     expect_error(error_of(kBlock, [] { SIMT_DYNAMIC_SHARED(int, values); values[0] = 1; }), "asks for none");
     expect_error(error_of({48, 1, 1}, [] { __syncwarp(); }), "has left");
@@ -194,8 +223,65 @@ TEST(SimtEngine, ReportsBrokenRules) {
                             if (threadIdx.x == 40) return;
                             __syncwarp();
                           }),
-                 "");
+                 "lane 8, which has left");
     EXPECT_EQ(error_of(kBlock, [] { __syncthreads(); }), "") << "an error must leave the engine usable";
+  }
+}
+
+// What a device would refuse to launch.
+TEST(SimtEngine, RefusesLaunchesBeyondTheLimits) {
+  const auto launch = [](const dim3& grid, const dim3& block, std::size_t shared_bytes = 0) {
+    int threads = 0;
+    simt::run("kernel", grid, block, [&] { ++threads; }, shared_bytes);
+    return threads;
+  };
+  EXPECT_EQ(launch({1, 65535, 1}, {1, 1, 1}), 65535);
+  EXPECT_EQ(launch({1, 1, 1}, {1, 16, 64}, 49152), 1024);
+  for (const dim3& grid : {dim3{0, 1, 1}, dim3{1, 0, 1}, dim3{1, 65536, 1}, dim3{1, 1, 65536}, dim3{0x80000000u, 1, 1}})
+    EXPECT_THROW(launch(grid, {1, 1, 1}), std::logic_error) << grid.x << "," << grid.y << "," << grid.z;
+  for (const dim3& block : {dim3{0, 1, 1}, dim3{1025, 1, 1}, dim3{1, 1, 65}, dim3{65536, 65536, 1}, dim3{3, 1431655766, 1}})
+    EXPECT_THROW(launch({1, 1, 1}, block), std::logic_error) << block.x << "," << block.y << "," << block.z;
+  EXPECT_THROW(launch({1, 1, 1}, {1, 1, 1}, 49153), std::logic_error);
+}
+
+TEST(SimtEngine, ReportsGroupsThatWaitForEachOther) {
+  constexpr unsigned kAll = 0xffffffffu;
+  for (const std::uint64_t seed : {0u, 3u, 9u}) {
+    simt::set_seed(seed);
+    // Masks that share lanes: 0 and 1 wait for each other, each in a group of its own, and so do 1 and 2.
+    expect_error(error_of(kBlock,
+                          [] {
+                            constexpr unsigned kMasks[] = {0x3, 0x7, 0x6};
+                            const unsigned l = threadIdx.x % 32;
+                            if (l < 3) __syncwarp(kMasks[l]);
+                          }),
+                 "meet at different collectives");
+    // The same mask in two branches, and in one branch two kinds.
+    expect_error(error_of(kBlock,
+                          [] {
+                            if (threadIdx.x % 32 < 16) {
+                              __shfl_sync(kAll, 1, 0);
+                            } else {
+                              __shfl_sync(kAll, 1, 0);
+                            }
+                          }),
+                 "meet at different collectives");
+    expect_error(error_of(kBlock, [] { threadIdx.x % 32 < 16 ? __ballot_sync(kAll, 1) : __shfl_sync(kAll, 1u, 0); }),
+                 "meet at different collectives");
+    // In a ring: 0 waits for 1, 1 for 2 and 2 for 0.
+    expect_error(error_of(kBlock,
+                          [] {
+                            const unsigned l = threadIdx.x % 32;
+                            if (l < 3) __syncwarp((1u << l) | (1u << ((l + 1) % 3)));
+                          }),
+                 "as does a lane it names");
+    // A lane of the mask is at the block's barrier.
+    expect_error(error_of(kBlock,
+                          [] {
+                            if (threadIdx.x == 40) __syncthreads();
+                            __syncwarp();
+                          }),
+                 "as does a lane it names");
   }
 }
 

@@ -6,6 +6,7 @@
 #include <sanitizer/tsan_interface.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace simt {
 namespace {
@@ -79,17 +80,17 @@ void HappensBefore::block_barrier(unsigned threads) {
 
 void HappensBefore::warp_barrier(unsigned first_thread, unsigned mask) {
   Slot& slot = now();
-  char& warp = slot.warps[first_thread / 32];
+  char& group = slot.groups[first_thread + static_cast<unsigned>(std::countr_zero(mask))];
   for (const bool arriving : {true, false}) {
     for (unsigned l = 0; l < 32; ++l) {
       if ((mask >> l & 1u) == 0) continue;
       ThreadState& thread = slot.threads[first_thread + l];
       become(thread.fiber);
       if (arriving) {
-        __tsan_release(&warp);
+        __tsan_release(&group);
         publish_fence(thread);
       } else {
-        __tsan_acquire(&warp);
+        __tsan_acquire(&group);
       }
     }
   }

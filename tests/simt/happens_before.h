@@ -58,7 +58,7 @@ class HappensBefore {
     void* publisher = nullptr;        // what the block's atomics publish and have read, as a thread
     bool used = false;                // in this launch
     char end = 0, barrier = 0, read = 0;
-    char warps[32] = {};
+    char groups[1024] = {};  // of lanes in a __syncwarp, by its lowest thread: masks without it are others
   };
 
   Slot& now() { return slots_[slot_]; }

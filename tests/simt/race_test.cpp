@@ -116,19 +116,39 @@ TEST(Races, LanesOfAWarpNeedOneToo) {
   EXPECT_TRUE(races(1, "lanes write", "lanes read", [&] { lanes<false>(out); }));
 }
 
-template <unsigned kMask>
+template <unsigned kMask, bool kLow, bool kHigh>
 void part_of_a_warp(std::vector<int>& out) {
   SIMT_SHARED(int, values, [kThreads]);
-  const unsigned t = threadIdx.x;
+  const unsigned t = threadIdx.x, l = t % 32;
   values[t] = 1;  // parts write
-  __syncwarp(kMask == 0 ? 0xffffffffu : (t % 32 < 16 ? kMask : ~kMask));
-  out[t] = values[t ^ 16u];  // parts read
+  __syncwarp((kMask >> l & 1u) != 0 ? kMask : ~kMask);
+  if (l < 16 ? kLow : kHigh) out[t] = values[t ^ 16u];  // parts read
 }
 
 TEST(Races, SyncwarpOrdersItsMaskOnly) {
   std::vector<int> out(kThreads);
-  EXPECT_FALSE(races(1, "parts write", "parts read", [&] { part_of_a_warp<0>(out); }));
-  EXPECT_TRUE(races(1, "parts write", "parts read", [&] { part_of_a_warp<0xffffu>(out); }));
+  EXPECT_FALSE(races(1, "parts write", "parts read", [&] { part_of_a_warp<0xffffffffu, true, true>(out); }));
+  EXPECT_TRUE(races(1, "parts write", "parts read", [&] { part_of_a_warp<0xffffu, true, true>(out); }));
+  // Nor does the half that meets first come before the other's reads.
+  EXPECT_TRUE(races(1, "parts write", "parts read", [&] { part_of_a_warp<0xffffu, true, false>(out); }));
+  EXPECT_TRUE(races(1, "parts write", "parts read", [&] { part_of_a_warp<0xffffu, false, true>(out); }));
+}
+
+// Lane 1 is in both groups, the later of which knows what the earlier did.
+template <bool kChain>
+void groups_in_turn(std::vector<int>& out) {
+  SIMT_SHARED(int, values, [kThreads]);
+  const unsigned t = threadIdx.x, l = t % 32;
+  values[t] = 1;  // groups write
+  if (l == 0 || (l == 1 && kChain)) __syncwarp(kChain ? 0x3u : 0x1u);
+  if (l == 1 || l == 2) __syncwarp(0x6u);
+  if (l == 2) out[t] = values[t - 2];  // groups read
+}
+
+TEST(Races, ALaneHandsOnWhatItsGroupsOrdered) {
+  std::vector<int> out(kThreads);
+  EXPECT_FALSE(races(1, "groups write", "groups read", [&] { groups_in_turn<true>(out); }));
+  EXPECT_TRUE(races(1, "groups write", "groups read", [&] { groups_in_turn<false>(out); }));
 }
 
 TEST(Races, NothingOrdersBlocks) {
