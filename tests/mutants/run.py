@@ -126,7 +126,10 @@ class Program:
             return None, len(ran)
         if failed:
             return failed[0] + (" (race)" if "data race between" in output else ""), len(ran)
-        return f"{ran[-1] if ran else 'start'} (exit {done.returncode})", max(len(ran), 1)
+        if not ran:
+            raise Broken(f"{program} ends before any test, with {done.returncode}: {output[-500:]}"
+                         f"{done.stderr.decode(errors='replace')[-500:]}")
+        return f"{ran[-1]} (exit {done.returncode})", len(ran)
 
 
 def ninja_of(build):

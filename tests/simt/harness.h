@@ -92,9 +92,12 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
   return true;
 }
 
+// Below the smallest normal number all places have one size: to `relative` of this, denormals are few places off.
+inline constexpr double kSmallestNormal = 1.17549435e-38;
+
 // Equal where one is not finite; else within `relative` of the larger of `scale` and the values' size.
 inline void expect_close(const std::vector<float>& got, const std::vector<float>& want, double relative,
-                         double scale = 1e-30) {
+                         double scale = kSmallestNormal) {
   ASSERT_EQ(got.size(), want.size());
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (std::isnan(want[i]) ? std::isnan(got[i]) : got[i] == want[i]) continue;
@@ -170,6 +173,11 @@ class VectorTest : public KernelTest {
 
 inline void append(std::vector<float>& to, const std::vector<float>& more) {
   to.insert(to.end(), more.begin(), more.end());
+}
+
+// Sums of `n` terms, brought to the terms' size so that one tolerance fits them beside single elements.
+inline void append_sums(std::vector<float>& to, const std::vector<float>& sums, std::size_t n) {
+  for (const float sum : sums) to.push_back(sum / static_cast<float>(n));
 }
 
 struct MatrixShape {
