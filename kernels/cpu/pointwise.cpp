@@ -9,8 +9,6 @@
 namespace gradflow::kernels::cpu {
 namespace {
 
-static_assert(kTile <= kBlock);
-
 // In place or not, as pointwise_loops.h says.
 template <class T>
 void scale_loop(T factor, const T* dy, T* dx, std::size_t n, GradMode mode) {
@@ -43,9 +41,9 @@ void collect(const Context& context, std::size_t n, std::size_t sink, Stats* to)
   for (std::size_t i = 0; i < Chunks(n).count; ++i) add(*to, context.partial(i, sink));
 }
 
-// The loops that measure as they go: what the loops above compute, bit for bit, for n <= kBlock numbers, a
-// multiple of kRow. `kept` holds the input, which the output may replace. Where ReLU puts zeros, zeros are
-// counted on the way.
+// Measures n <= kBlock numbers, a multiple of kRow, before and after the op, which it then runs. Before and
+// after are measured at once, in registers, while x is still there. Where ReLU puts zeros, zeros are counted
+// on the way.
 //
 // Only ops of a few instructions gain by it, because they wait for memory. Where an op computes an exp, its
 // constants and the sums do not fit into the registers together, and measuring the tile afterwards is faster.
@@ -56,51 +54,62 @@ constexpr bool kCheapForward = Op::flops <= 2;
 template <class Op>
 constexpr bool kCheapBackward = Op::saves == Saves::y;  // a few multiplications; softplus has one exp
 
+// How many of [begin, end) go into the next block.
+std::size_t block_length(std::size_t begin, std::size_t end) {
+  return std::min(kBlock, (end - begin) / kRow * kRow);
+}
+
 template <class Op>
 void forward_block(const float* x, float* y, std::size_t n, StatsLanes<float>& x_lanes,
                    StatsLanes<float>& y_lanes) {
-  BlockSums<kAccumulators> x_block;
-  BlockSums<kAccumulators, kMakesZeros<Op>> y_block;
-  alignas(64) float kept[kBlock];
-  for (std::size_t i = 0; i < n; i += kRow)
-#pragma GCC unroll 4
-    for (int j = 0; j < kAccumulators; ++j) {
-      const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
-      const Floats in = load(x + at);
-      const Floats out = map(in, [](float v) __attribute__((always_inline)) {
-        return Op::template forward<Math<float>>(v);
-      });
-      store(kept + at, in);
-      store(y + at, out);
-      x_block.add(in, j);
-      y_block.add(out, j);
-    }
-  x_lanes.add_block(x_block, kept, n);
-  y_lanes.add_block(y_block, y, n);
+  BlockRegisters<kAccumulators> x_block;
+  BlockRegisters<kAccumulators, kMakesZeros<Op> ? Small::zeros_only : Small::noticed> y_block;
+  for_each_vector(
+      n,
+      [&](std::size_t at, int j) __attribute__((always_inline)) {
+        const Floats in = load(x + at);
+        const Floats out = map(
+            in, [](float v) __attribute__((always_inline)) { return Op::template forward<Math<float>>(v); });
+        x_block.add(in, j);
+        y_block.add(out, j);
+      },
+      x_block, y_block);
+  const BlockSums x_sums = x_block.sums();
+  BlockSums y_sums = y_block.sums();
+  if constexpr (kMakesZeros<Op>) y_sums.min = x_sums.min;  // what is not zero is x
+  x_lanes.add_block(x_sums, x, n);
+  forward_loop<Op>(x, y, n);
+  y_lanes.add_block(y_sums, y, n);
 }
 
 template <class Op, bool accumulate>
 void backward_block(const float* saved, const float* dy, float* dx, std::size_t n,
                     StatsLanes<float>& dy_lanes, StatsLanes<float>& dx_lanes) {
-  BlockSums<kAccumulators> dy_block;
-  BlockSums<kAccumulators, kMakesZeros<Op>> dx_block;
-  alignas(64) float kept[kBlock];
-  for (std::size_t i = 0; i < n; i += kRow)
-#pragma GCC unroll 4
-    for (int j = 0; j < kAccumulators; ++j) {
-      const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
-      const Floats in = load(dy + at);
-      Floats out = map(load(saved + at), in, [](float s, float g) __attribute__((always_inline)) {
-        return Op::template backward<Math<float>>(s, g);
-      });
-      if constexpr (accumulate) out = load(dx + at) + out;
-      store(kept + at, in);
-      store(dx + at, out);
-      dy_block.add(in, j);
-      dx_block.add(out, j);
-    }
-  dy_lanes.add_block(dy_block, kept, n);
-  dx_lanes.add_block(dx_block, dx, n);
+  constexpr bool selects = kMakesZeros<Op> && !accumulate;  // what is not zero is dy
+  BlockRegisters<kAccumulators> dy_block;
+  BlockRegisters<kAccumulators, selects           ? Small::zeros_only
+                                : kMakesZeros<Op> ? Small::counted
+                                                  : Small::noticed>
+      dx_block;
+  for_each_vector(
+      n,
+      [&](std::size_t at, int j) __attribute__((always_inline)) {
+        const Floats in = load(dy + at);
+        Floats out = map(
+            load(saved + at), in, [](float s, float g) __attribute__((always_inline)) {
+              return Op::template backward<Math<float>>(s, g);
+            });
+        if constexpr (accumulate) out = load(dx + at) + out;
+        dy_block.add(in, j);
+        dx_block.add(out, j);
+      },
+      dy_block, dx_block);
+  const BlockSums dy_sums = dy_block.sums();
+  BlockSums dx_sums = dx_block.sums();
+  if constexpr (selects) dx_sums.min = dy_sums.min;
+  dy_lanes.add_block(dy_sums, dy, n);
+  backward_loop<Op>(saved, dy, dx, n, accumulate);
+  dx_lanes.add_block(dx_sums, dx, n);
 }
 
 template <class Op, class S>
@@ -113,17 +122,18 @@ void forward(const Context& context, const PointwiseForward& a) {
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
                    StatsLanes<T> x_lanes, y_lanes;
                    ExponentCounts x_exponents(a.x_exponents), y_exponents(a.y_exponents);
-                   for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-                     const std::size_t first = from;
-                     x_exponents.add(x + first, to - first);  // y may replace it
-                     if constexpr (std::is_same_v<S, float> && kCheapForward<Op>)
-                       if (a.x_stats && a.y_stats) {
-                         const std::size_t n = (to - from) / kRow * kRow;
-                         forward_block<Op>(x + from, y + from, n, x_lanes, y_lanes);
-                         y_lanes.add_saturated(count_saturated<Op>(y + from, n));
-                         from += n;
+                   std::size_t rest = begin;
+                   if constexpr (std::is_same_v<S, float> && kCheapForward<Op>)
+                     if (a.x_stats && a.y_stats)
+                       for (std::size_t n; (n = block_length(rest, end)) > 0; rest += n) {
+                         x_exponents.add(x + rest, n);  // y may replace it
+                         forward_block<Op>(x + rest, y + rest, n, x_lanes, y_lanes);
+                         y_lanes.add_saturated(count_saturated<Op>(y + rest, n));
+                         y_exponents.add(y + rest, n);
                        }
+                   for_each_tile(rest, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
+                     x_exponents.add(x + from, n);
                      TileIn<S> x_tile;
                      TileOut<S> y_tile;
                      const T* xs = x_tile.read(x + from, n);
@@ -135,7 +145,7 @@ void forward(const Context& context, const PointwiseForward& a) {
                        y_lanes.add(ys, n);
                        y_lanes.add_saturated(count_saturated<Op>(ys, n));
                      }
-                     y_exponents.add(y + first, to - first);
+                     y_exponents.add(y + from, n);
                    });
                    x_exponents.flush();
                    y_exponents.flush();
@@ -160,19 +170,20 @@ void backward(const Context& context, const PointwiseBackward& a) {
       [&](std::size_t chunk, std::size_t begin, std::size_t end) {
         StatsLanes<T> dy_lanes, dx_lanes;
         ExponentCounts dy_exponents(a.dy_exponents), dx_exponents(wanted ? a.dx_exponents : nullptr);
-        for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
-          const std::size_t first = from;
-          dy_exponents.add(dy + first, to - first);  // dx may replace it
-          if constexpr (std::is_same_v<S, float> && kCheapBackward<Op>)
-            if (a.dy_stats && dx_stats) {
-              const std::size_t n = (to - from) / kRow * kRow;
+        std::size_t rest = begin;
+        if constexpr (std::is_same_v<S, float> && kCheapBackward<Op>)
+          if (a.dy_stats && dx_stats)
+            for (std::size_t n; (n = block_length(rest, end)) > 0; rest += n) {
+              dy_exponents.add(dy + rest, n);  // dx may replace it
               if (a.mode == GradMode::accumulate)
-                backward_block<Op, true>(saved + from, dy + from, dx + from, n, dy_lanes, dx_lanes);
+                backward_block<Op, true>(saved + rest, dy + rest, dx + rest, n, dy_lanes, dx_lanes);
               else
-                backward_block<Op, false>(saved + from, dy + from, dx + from, n, dy_lanes, dx_lanes);
-              from += n;
+                backward_block<Op, false>(saved + rest, dy + rest, dx + rest, n, dy_lanes, dx_lanes);
+              dx_exponents.add(dx + rest, n);
             }
+        for_each_tile(rest, end, [&](std::size_t from, std::size_t to) {
           const std::size_t n = to - from;
+          dy_exponents.add(dy + from, n);
           TileIn<S> saved_tile, dy_tile;
           TileOut<S> dx_tile;
           const T* dys = dy_tile.read(dy + from, n);
@@ -182,7 +193,7 @@ void backward(const Context& context, const PointwiseBackward& a) {
           backward_loop<Op>(saved_tile.read(saved + from, n), dys, dxs, n, a.mode == GradMode::accumulate);
           dx_tile.close(dx + from, n);
           if (dx_stats) dx_lanes.add(dxs, n);
-          dx_exponents.add(dx + first, to - first);
+          dx_exponents.add(dx + from, n);
         });
         dy_exponents.flush();
         dx_exponents.flush();

@@ -3,8 +3,7 @@
 // One object accumulates the statistics of a chunk; result() closes it. The loop is separate from the
 // operation whose output it measures and runs over a tile that is still in the L1 cache: so passing a sink
 // cannot change what the operation computes, and every operation shares this one loop. Operations that mostly
-// wait for memory measure in registers instead, where it costs least: they fill BlockSums themselves and keep
-// a copy of what they overwrite.
+// wait for memory measure in registers instead, where it costs least: they fill BlockRegisters themselves.
 //
 // The f64 sums run in 16 lanes, element i of a tile in lane i % 16, so that additions overlap. f32 numbers
 // come by blocks that stats_block.h sums in f32 first.
@@ -35,7 +34,6 @@ BitsOf<T> magnitude_bits(T x) {
 
 inline constexpr int kAccumulators = 4;
 inline constexpr std::size_t kRow = kAccumulators * kVector;
-inline constexpr std::size_t kBlock = kRow * kTerms;  // the longest block of kAccumulators accumulators
 
 template <class T>
 class StatsLanes {
@@ -48,10 +46,9 @@ class StatsLanes {
   void add(const T* x, std::size_t n);  // a tile: n < 2^32
   // Takes over a block that was summed in registers. numbers() gives its n numbers, should they be needed
   // again.
-  template <int k, bool counts, class F>
-  void add_block(const BlockSums<k, counts>& block, std::size_t n, const F& numbers);
-  template <int k, bool counts>
-  void add_block(const BlockSums<k, counts>& block, const T* x, std::size_t n) {
+  template <class F>
+  void add_block(const BlockSums& block, std::size_t n, const F& numbers);
+  void add_block(const BlockSums& block, const T* x, std::size_t n) {
     add_block(block, n, [x] { return x; });
   }
   bool expects_zeros() const { return expect_zeros_; }  // a block that counts would pay
@@ -62,8 +59,8 @@ class StatsLanes {
   using Bits = BitsOf<T>;
   static constexpr Bits kInfinity = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
 
-  template <bool counts>
-  std::size_t add_blocks(const T* x, std::size_t n);
+  template <Small small>
+  std::size_t add_front(const T* x, std::size_t n);
   void add_exactly(const T* x, std::size_t n);
   void count_rare(const T* x, std::size_t n, bool small, bool nonfinite);
 
@@ -79,7 +76,8 @@ template <class T>
 void StatsLanes<T>::add(const T* x, std::size_t n) {
   if constexpr (std::is_same_v<T, float>)
     while (n >= kRow) {
-      const std::size_t done = expect_zeros_ ? add_blocks<true>(x, n) : add_blocks<false>(x, n);
+      const std::size_t done =
+          expect_zeros_ ? add_front<Small::counted>(x, n) : add_front<Small::noticed>(x, n);
       x += done;
       n -= done;
     }
@@ -98,26 +96,21 @@ void StatsLanes<T>::add(const T* x, std::size_t n) {
 
 // One block from the front of x[0, n), n >= kRow. Returns how many numbers it took.
 template <class T>
-template <bool counts>
-std::size_t StatsLanes<T>::add_blocks(const T* x, std::size_t n) {
-  BlockSums<kAccumulators, counts> block;
-  const std::size_t length = std::min(n / kRow * kRow, block.kNumbers);
-  for (std::size_t i = 0; i < length; i += kRow)
-#pragma GCC unroll 4
-    for (int j = 0; j < kAccumulators; ++j) block.add(load(x + i + static_cast<std::size_t>(j) * kVector), j);
-  add_block(block, x, length);
+template <Small small>
+std::size_t StatsLanes<T>::add_front(const T* x, std::size_t n) {
+  BlockRegisters<kAccumulators, small> block;
+  const std::size_t length = std::min(n / kRow * kRow, kBlock);
+  for_each_vector(
+      length, [&](std::size_t i, int j) __attribute__((always_inline)) { block.add(load(x + i), j); }, block);
+  add_block(block.sums(), x, length);
   return length;
 }
 
 template <class T>
-template <int k, bool counts, class F>
-void StatsLanes<T>::add_block(const BlockSums<k, counts>& block, std::size_t n, const F& numbers) {
+template <class F>
+void StatsLanes<T>::add_block(const BlockSums& block, std::size_t n, const F& numbers) {
   static_assert(std::is_same_v<T, float>);
-  Floats sum = block.sum[0], squares = block.squares[0];
-  for (int j = 1; j < k; ++j) {
-    sum += block.sum[j];
-    squares += block.squares[j];
-  }
+  const Floats sum = block.sum, squares = block.squares;
   // Judged lane by lane, which saves adding up the lanes of every block. Below 2^-80 the squares that f32
   // rounds to a denormal or to zero might matter; above 2^120 a sum might overflow. NaN fails every
   // comparison.
@@ -134,8 +127,9 @@ void StatsLanes<T>::add_block(const BlockSums<k, counts>& block, std::size_t n, 
   }
   count_ += n;
   block_max_ = larger(block_max_, block.max);
-  const bool rare = nonfinite || any(block.rare());  // a signaling NaN ends the search for the smallest so far
-  if constexpr (counts) {
+  const bool rare =
+      nonfinite || any(block.rare());  // a signaling NaN ends the search for the smallest so far
+  if (block.counts) {
     if (!rare) {
       const std::uint64_t zeros = n - block.nonzeros.total();
       zeros_ += zeros;

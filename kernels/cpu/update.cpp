@@ -41,43 +41,45 @@ struct UpdateLanes {
   StatsLanes<T> w, dw, change;
 };
 
-// The same for kUpdateBlock numbers, measured in registers: an update waits for memory anyway.
+// The same for kBlock numbers, measured in registers: an update waits for memory anyway. The copy of w, for
+// blocks that are read again, is half of what measuring costs here: with stores that wait for memory before
+// it in the queue, one more takes longer than all sums. Measuring a block first and updating it, or the one
+// before it, afterwards needs no copy and costs still more.
 constexpr int kUpdateAccumulators = 2;
 constexpr std::size_t kUpdateRow = kUpdateAccumulators * kVector;
 constexpr std::size_t kAhead = 512;  // numbers; beyond a tensor's end too, where a prefetch does no harm
-constexpr std::size_t kUpdateBlock = BlockSums<kUpdateAccumulators>::kNumbers;
 
-template <class Rule, bool zeros>
+template <class Rule, Small small>
 void measured_block(const Rates<float>& r, float decay, const Operands<float>& p, std::size_t n,
                     UpdateLanes<float>& lanes) {
-  BlockSums<kUpdateAccumulators> w_block;
-  BlockSums<kUpdateAccumulators, zeros> dw_block, change_block;
-  alignas(64) float before[kUpdateBlock], change[kUpdateBlock];
-  for (std::size_t i = 0; i < n; i += kUpdateRow)
-#pragma GCC unroll 2
-    for (int j = 0; j < kUpdateAccumulators; ++j) {
-      const std::size_t at = i + static_cast<std::size_t>(j) * kVector;
-      // What is measured of one line takes as long as memory needs for the next: ask for it early.
-      __builtin_prefetch(p.w + at + kAhead, 1);
-      __builtin_prefetch(p.dw + at + kAhead);
-      if constexpr (Rule::moments > 0) __builtin_prefetch(p.m + at + kAhead, 1);
-      if constexpr (Rule::moments > 1) __builtin_prefetch(p.v + at + kAhead, 1);
-      const Floats w = load(p.w + at), dw = load(p.dw + at);
-      Floats m{}, v{};
-      if constexpr (Rule::moments > 0) m = load(p.m + at);
-      if constexpr (Rule::moments > 1) v = load(p.v + at);
-      const Floats after = Rule::step(r, decay, w, dw, m, v);
-      if constexpr (Rule::moments > 0) store(p.m + at, m);
-      if constexpr (Rule::moments > 1) store(p.v + at, v);
-      store(p.w + at, after);
-      store(before + at, w);
-      w_block.add(w, j);
-      dw_block.add(dw, j);
-      change_block.add(after - w, j);
-    }
-  lanes.w.add_block(w_block, before, n);
-  lanes.dw.add_block(dw_block, p.dw, n);
-  lanes.change.add_block(change_block, n, [&] {
+  BlockRegisters<kUpdateAccumulators> w_block;
+  BlockRegisters<kUpdateAccumulators, small> dw_block, change_block;
+  alignas(64) float before[kBlock], change[kBlock];
+  for_each_vector(
+      n,
+      [&](std::size_t at, int j) __attribute__((always_inline)) {
+        // What is measured of one line takes as long as memory needs for the next: ask for it early.
+        __builtin_prefetch(p.w + at + kAhead, 1);
+        __builtin_prefetch(p.dw + at + kAhead);
+        if constexpr (Rule::moments > 0) __builtin_prefetch(p.m + at + kAhead, 1);
+        if constexpr (Rule::moments > 1) __builtin_prefetch(p.v + at + kAhead, 1);
+        const Floats w = load(p.w + at), dw = load(p.dw + at);
+        Floats m{}, v{};
+        if constexpr (Rule::moments > 0) m = load(p.m + at);
+        if constexpr (Rule::moments > 1) v = load(p.v + at);
+        const Floats after = Rule::step(r, decay, w, dw, m, v);
+        if constexpr (Rule::moments > 0) store(p.m + at, m);
+        if constexpr (Rule::moments > 1) store(p.v + at, v);
+        store(p.w + at, after);
+        store(before + at, w);
+        w_block.add(w, j);
+        dw_block.add(dw, j);
+        change_block.add(after - w, j);
+      },
+      w_block, dw_block, change_block);
+  lanes.w.add_block(w_block.sums(), before, n);
+  lanes.dw.add_block(dw_block.sums(), p.dw, n);
+  lanes.change.add_block(change_block.sums(), n, [&] {
     for (std::size_t i = 0; i < n; ++i) change[i] = p.w[i] - before[i];
     return change;
   });
@@ -173,11 +175,11 @@ class HostUpdate final : public Update {
     const std::size_t end = begin + piece.length;
     if constexpr (std::is_same_v<T, float>)
       while (end - begin >= kUpdateRow) {
-        const std::size_t n = std::min(kUpdateBlock, (end - begin) / kUpdateRow * kUpdateRow);
+        const std::size_t n = std::min(kBlock, (end - begin) / kUpdateRow * kUpdateRow);
         if (lanes.dw.expects_zeros())
-          measured_block<Rule, true>(rates, decay, operands(slice, begin), n, lanes);
+          measured_block<Rule, Small::counted>(rates, decay, operands(slice, begin), n, lanes);
         else
-          measured_block<Rule, false>(rates, decay, operands(slice, begin), n, lanes);
+          measured_block<Rule, Small::noticed>(rates, decay, operands(slice, begin), n, lanes);
         begin += n;
       }
     for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
