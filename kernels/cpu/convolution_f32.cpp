@@ -2,7 +2,7 @@
 //
 // In bf16 images and weights are bf16, sums, the bias and the gradient of the weights f32. oneDNN computes so
 // where the machine has AVX-512 (natively with AVX512_BF16, which takes denormals as zero; else by widening);
-// elsewhere the operands are widened (convolution_widened.cpp).
+// elsewhere the operands are widened (../src/widened_convolution.h).
 //
 // Weights go into the blocked layout that the chosen kernel wants, at the start of each pass, in workspace:
 // they are small (1 MB for the whole of ResNet-20), and kernels that read them in another layout are several
@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "../src/widened_convolution.h"
 #include "functions.h"
 #include "gradflow/kernels/error.h"
 #include "thread_count.h"
@@ -282,7 +283,7 @@ class OneDnnConvolutions final : public VendorConvolution {
       if (desc.dtype == DType::bf16 && error.status == dnnl_unimplemented) {
         ConvolutionDesc wide = desc;
         wide.dtype = DType::f32;
-        return make_convolution_widened(context_, desc, prepare(wide));
+        return make_widened_convolution(desc, prepare(wide), [this](const Cast& c) { cpu::cast(context_, c); });
       }
       throw InternalError(std::string("oneDNN failed to prepare a convolution: ") + error.what());
     }

@@ -43,9 +43,6 @@ std::unique_ptr<Update> make_update(const Context& context, const UpdateDesc& de
 std::unique_ptr<Matmul> make_matmul_f64(const Context& context, const MatmulDesc& desc);
 
 std::unique_ptr<Convolution> make_convolution_f64(const Context& context, const ConvolutionDesc& desc);
-// A bf16 convolution by one of f32 numbers.
-std::unique_ptr<Convolution> make_convolution_widened(const Context& context, const ConvolutionDesc& desc,
-                                                      std::unique_ptr<Convolution> wide);
 
 // oneDNN's convolutions, seen by convolution_f32.cpp alone; lives as long as what it prepared.
 class VendorConvolution {

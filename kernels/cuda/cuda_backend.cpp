@@ -1,10 +1,15 @@
 #include "kernels/cuda/cuda_backend.h"
 
+#include <algorithm>
+
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/recording.h"
 
 namespace gradflow::kernels::cuda {
 namespace {
+
+// What is loaded at first use only: kernels, those of cuBLAS and cuDNN, recordings. An arena must not take that, too.
+constexpr std::size_t kLibraryBytes = std::size_t{256} << 20;
 
 std::string cuda_version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
 
@@ -51,7 +56,7 @@ std::size_t CudaBackend::available_bytes() {
   queue_.activate();
   std::size_t available = 0, total = 0;
   check(cudaMemGetInfo(&available, &total), "asking for free memory");
-  return available;
+  return available - std::min(available, kLibraryBytes);
 }
 
 void CudaBackend::deallocate(void* pointer) noexcept {

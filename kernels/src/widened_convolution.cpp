@@ -1,15 +1,15 @@
-// bf16 convolutions where oneDNN has none (processors without AVX-512): operands are widened into workspace,
-// the convolution is one of f32 numbers, and its images are rounded once.
-#include "functions.h"
-#include "storage.h"
+#include "widened_convolution.h"
 
-namespace gradflow::kernels::cpu {
+#include <cstddef>
+#include <utility>
+
+namespace gradflow::kernels {
 namespace {
 
 class WidenedConvolution final : public Convolution {
  public:
-  WidenedConvolution(const Context& context, const ConvolutionDesc& d, std::unique_ptr<Convolution> wide)
-      : context_(context),
+  WidenedConvolution(const ConvolutionDesc& d, std::shared_ptr<Convolution> wide, std::function<void(const Cast&)> cast)
+      : cast_(std::move(cast)),
         wide_(std::move(wide)),
         x_(static_cast<std::size_t>(d.batch * d.height * d.width * d.channels)),
         w_(static_cast<std::size_t>(d.outputs * d.kernel_h * d.kernel_w * (d.channels / d.groups))),
@@ -31,7 +31,7 @@ class WidenedConvolution final : public Convolution {
     const float* wide_w = widened(w, w_, at);
     float* wide_y = take(y_, at);
     wide_->forward(wide_x, wide_w, bias, wide_y, at);
-    cpu::cast(context_, {.from = DType::f32, .to = DType::bf16, .n = y_, .x = wide_y, .y = y});
+    cast_({.from = DType::f32, .to = DType::bf16, .n = y_, .x = wide_y, .y = y});
   }
   void backward_data(const void* dy, const void* w, void* dx, GradMode mode, void* workspace) override {
     if (mode == GradMode::none) return;
@@ -40,7 +40,7 @@ class WidenedConvolution final : public Convolution {
     const float* wide_w = widened(w, w_, at);
     float* wide_dx = mode == GradMode::accumulate ? widened(dx, x_, at) : take(x_, at);
     wide_->backward_data(wide_dy, wide_w, wide_dx, mode, at);
-    cpu::cast(context_, {.from = DType::f32, .to = DType::bf16, .n = x_, .x = wide_dx, .y = dx});
+    cast_({.from = DType::f32, .to = DType::bf16, .n = x_, .x = wide_dx, .y = dx});
   }
   void backward_weights(const void* x, const void* dy, void* dw, GradMode mode, void* workspace) override {
     if (mode == GradMode::none) return;
@@ -51,7 +51,7 @@ class WidenedConvolution final : public Convolution {
   }
 
  private:
-  static std::size_t room(std::size_t n) { return (n * sizeof(float) + 63) / 64 * 64; }
+  static std::size_t room(std::size_t n) { return (n * sizeof(float) + 255) / 256 * 256; }
   static float* take(std::size_t n, std::byte*& at) {
     auto* taken = reinterpret_cast<float*>(at);
     at += room(n);
@@ -59,20 +59,20 @@ class WidenedConvolution final : public Convolution {
   }
   float* widened(const void* narrow, std::size_t n, std::byte*& at) const {
     float* wide = take(n, at);
-    cpu::cast(context_, {.from = DType::bf16, .to = DType::f32, .n = n, .x = narrow, .y = wide});
+    cast_({.from = DType::bf16, .to = DType::f32, .n = n, .x = narrow, .y = wide});
     return wide;
   }
 
-  const Context& context_;
-  std::unique_ptr<Convolution> wide_;
+  std::function<void(const Cast&)> cast_;
+  std::shared_ptr<Convolution> wide_;
   std::size_t x_, w_, y_;
 };
 
 }  // namespace
 
-std::unique_ptr<Convolution> make_convolution_widened(const Context& context, const ConvolutionDesc& desc,
-                                                      std::unique_ptr<Convolution> wide) {
-  return std::make_unique<WidenedConvolution>(context, desc, std::move(wide));
+std::unique_ptr<Convolution> make_widened_convolution(const ConvolutionDesc& desc, std::shared_ptr<Convolution> wide,
+                                                      std::function<void(const Cast&)> cast) {
+  return std::make_unique<WidenedConvolution>(desc, std::move(wide), std::move(cast));
 }
 
-}  // namespace gradflow::kernels::cpu
+}  // namespace gradflow::kernels
