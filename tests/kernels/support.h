@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -62,7 +63,7 @@ class BackendTest : public ::testing::TestWithParam<const char*> {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
     repeat_.emplace(
         __FILE__, __LINE__,
-        fmt::format("repeat with: test_kernels --gtest_filter={}.{}", info->test_suite_name(), info->name()));
+        fmt::format("repeat with: {} --gtest_filter={}.{}", program_invocation_short_name, info->test_suite_name(), info->name()));
     const Opened& o = opened(GetParam());
     if (o.backend) return;
     const char* required = std::getenv("REQUIRE_GPU");
