@@ -2,11 +2,14 @@
 """PyTorch's time for the work of one of gradflow's kernels, eager and through torch.compile.
 
     scripts/bench_torch_kernels.py relu_forward_f32 1048576      one answer as JSON
-    scripts/bench_torch_kernels.py --serve                       a question a line: {"name", "dtype", "size", "rows", "columns", "compile"}
+    scripts/bench_torch_kernels.py --serve                       a question a line: {"name", "dtype", "size", "rows", "columns", "compile",
+                                                                 "numbers"}
 
 Measured as `gradflow bench kernels` measures: CUDA events around runs of about a millisecond, one launch queued before
 them, over so many copies of the tensors that three times the L2 cache passes in between; medians of 20. The
-same shapes, inputs in memory, results as PyTorch likes to make them. What has no counterpart in PyTorch gets {}.
+same shapes and types, inputs in memory, results as PyTorch likes to make them. "numbers" is a file of `gradflow bench kernels
+--save-numbers`: tensors then hold those numbers one after another, as gradflow's operands do; without it PyTorch draws standard
+normal ones. Labels and variances are drawn here. What has no counterpart in PyTorch gets {}.
 """
 import argparse
 import json
@@ -14,6 +17,8 @@ import math
 import re
 import statistics
 import sys
+
+import torch_models
 
 SAMPLES = 20
 SAMPLE_SECONDS = 1e-3
@@ -33,6 +38,26 @@ def pointwise_backward(torch, op):
             "silu": lambda x, dy: aten.silu_backward(dy, x), "softplus": lambda x, dy: aten.softplus_backward(dy, x, 1, 20)}.get(op)
 
 
+class Numbers:
+    """Tensors filled from one block of numbers, again and again, each beginning at the next multiple of 256 bytes behind the last."""
+
+    def __init__(self, torch, path):
+        self.torch, self.next = torch, 0
+        self.block = torch_models.read_tensors(torch, path)["numbers"].cuda() if path else None
+
+    def take(self, shape, dtype):
+        torch = self.torch
+        if self.block is None:
+            return torch.randn(*shape, device="cuda", dtype=dtype)
+        block, count = self.block, math.prod(shape)
+        if dtype == torch.bfloat16:  # cut off, not rounded, as gradflow has them
+            block = (block.view(torch.int32) & -65536).view(torch.float32)
+        block = block.to(dtype)
+        size, start = block.element_size(), self.next // block.element_size() % len(block)
+        self.next += (count * size + 255) // 256 * 256
+        return block.repeat((start + count) // len(block) + 1)[start:start + count].clone().view(*shape)
+
+
 def work_of(torch, question):
     """(function of one set of tensors, list of shapes or makers) for a kernel's name, or None."""
     name, dtype = question["name"], getattr(torch, {"f32": "float32", "bf16": "bfloat16"}[question["dtype"]])
@@ -40,8 +65,10 @@ def work_of(torch, question):
     kernel, _, variant = name.partition("/")
     stem = re.sub(r"_(f32|bf16)$", "", kernel)
 
+    source = Numbers(torch, question.get("numbers"))
+
     def numbers(*shape, kind=dtype):
-        return lambda: torch.randn(*shape, device="cuda", dtype=kind)
+        return lambda: source.take(shape, kind)
 
     match = re.fullmatch(r"(\w+)_(forward|backward)", stem)
     if match and pointwise_forward(torch, match[1]):
@@ -55,7 +82,7 @@ def work_of(torch, question):
     if fused and pointwise_forward(torch, fused[2]):
         return fused_work(torch, fused[1], fused[2], fused[3], numbers, size, rows, columns)
     if stem.startswith("pool_") and columns == 16 * 16 * 64:
-        return pooling(torch, stem, rows, dtype)
+        return pooling(torch, stem, rows, numbers)
     if stem in ("random_normal", "random_uniform"):
         return (lambda y: y.normal_() if stem == "random_normal" else y.uniform_()), [numbers(size)]
     if stem == "cast_to":
@@ -93,7 +120,7 @@ def work_of(torch, question):
                  lambda: torch.rand(columns, device="cuda") + 0.5])
     update = re.fullmatch(r"(sgd|nesterov|adam|adamw)_update", stem)
     if update and variant in ("", "momentum=0"):
-        return update_of(torch, update[1], variant, size)
+        return update_of(torch, update[1], variant, numbers(size, kind=torch.float32))
     return None
 
 
@@ -118,12 +145,12 @@ def fused_work(torch, kind, op, direction, numbers, size, rows, columns):
     return split, [numbers(size)] * 2
 
 
-def pooling(torch, stem, batch, dtype):
+def pooling(torch, stem, batch, numbers):
     """Windows of 3 by 3, two apart, over images of 16 by 16 with 64 channels, channels last."""
     window, functional, aten = ([3, 3], [2, 2], [1, 1]), torch.nn.functional, torch.ops.aten
 
     def images(height):
-        return lambda: torch.randn(batch, 64, height, height, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
+        return lambda: numbers(batch, height, height, 64)().permute(0, 3, 1, 2)
 
     if stem == "pool_max_all":
         return lambda x: functional.max_pool2d(x, *window, return_indices=True), [images(16)]
@@ -137,11 +164,11 @@ def pooling(torch, stem, batch, dtype):
     return None
 
 
-def update_of(torch, kind, variant, size):
+def update_of(torch, kind, variant, numbers):
     """One step of PyTorch's own fused optimizer; its state belongs to it."""
     def make():
-        w = torch.randn(size, device="cuda", requires_grad=True)
-        w.grad = torch.randn(size, device="cuda")
+        w = numbers().requires_grad_()
+        w.grad = numbers()
         if kind in ("sgd", "nesterov"):
             momentum = 0 if variant else 0.9
             optimizer = torch.optim.SGD([w], lr=1e-6, momentum=momentum, nesterov=kind == "nesterov", weight_decay=1e-4, fused=True)

@@ -4,7 +4,8 @@
     scripts/bench_torch_step.py resnet-20 --batch 128 --dtype bf16                 eager
     scripts/bench_torch_step.py imagenet-50 --batch 256 --dtype bf16 --compile     torch.compile(mode="max-autotune")
 
-A step is forward, cross-entropy, backward, SGD with momentum and weight decay (none on biases and norms), on one
+With --tensors, weights and batch are those that `gradflow bench step --save-tensors` wrote: both programs begin alike, and
+first_loss, before any update, is the same up to rounding. Without it PyTorch draws its own. A step is forward, cross-entropy, backward, SGD with momentum and weight decay (none on biases and norms), on one
 batch in memory, images channels-last. bf16 is autocast; f32 is f32 in convolutions too, where PyTorch's default would be TF32. What makes PyTorch faster is
 on: cuDNN's search for algorithms, the fused optimizer. A sample is as many steps as last 20 ms, on the host's clock around
 a wait for the device. peak_bytes is the largest sum of its tensors at any time (max_memory_allocated).
@@ -34,6 +35,13 @@ def measure(torch, o):
     torch.backends.cudnn.benchmark = True
     model, x, classes = torch_models.training_peer(torch, o.work, o.batch, o.device)
     labels = torch.randint(0, classes, (o.batch,), device=o.device)
+    if o.tensors:
+        given = torch_models.read_tensors(torch, o.tensors)
+        torch_models.take_weights(torch, model, given)
+        batch = torch_models.channels_first(given["x"]).float()
+        if batch.shape != x.shape:
+            raise ValueError(f"a batch of {list(batch.shape)} where {list(x.shape)} was asked for")
+        x, labels = batch.to(o.device), given["labels"].long().to(o.device)
     optimizer = sgd(torch, model.parameters())
 
     def loss_of(x, labels):
@@ -42,13 +50,17 @@ def measure(torch, o):
 
     loss = torch.compile(loss_of, mode="max-autotune") if o.compile else loss_of
 
+    last = None
+
     def run(steps):
+        nonlocal last
         if cuda:
             torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            loss(x, labels).backward()
+            last = loss(x, labels)
+            last.backward()
             optimizer.step()
         if cuda:
             torch.cuda.synchronize()
@@ -57,6 +69,7 @@ def measure(torch, o):
     start = time.perf_counter()
     run(1)
     first = time.perf_counter() - start
+    first_loss = last.item()
     best = min(run(1) for _ in range(5))
     steps = max(1, math.ceil(0.02 / best))
     if cuda:
@@ -67,6 +80,7 @@ def measure(torch, o):
         samples.append(run(steps))
     return {"median_ms": 1e3 * statistics.median(samples), "min_ms": 1e3 * min(samples), "samples": len(samples), "steps_per_sample": steps,
             "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None, "first_step_seconds": first,
+            "first_loss": first_loss, "same_tensors": bool(o.tensors),
             "parameters": sum(p.numel() for p in model.parameters()), "version": torch.__version__}
 
 
@@ -83,6 +97,7 @@ def main():
     parser.add_argument("work", type=work, help="mlp-DEPTH, resnet-DEPTH or imagenet-DEPTH")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
+    parser.add_argument("--tensors", metavar="FILE", help="weights and batch, of gradflow bench step --save-tensors")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--repeat", type=int, default=50, help="samples at most")
     parser.add_argument("--seconds", type=float, default=5, help="no new sample after so long")

@@ -89,23 +89,6 @@ def check_inputs(model, device="cpu"):
     return "synthetic:height=32,width=32,channels=3,n=1024,test=128", 16, "f64" if kinks else "f32"
 
 
-def read_safetensors(path):
-    import numpy
-    kinds = {"F32": numpy.float32, "F64": numpy.float64, "I32": numpy.int32, "I64": numpy.int64, "U8": numpy.uint8, "BF16": numpy.uint16}
-    raw = Path(path).read_bytes()
-    size = struct.unpack("<Q", raw[:8])[0]
-    header = json.loads(raw[8:8 + size])
-    tensors = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            data = numpy.frombuffer(raw[8 + size + first:8 + size + last], dtype=kinds[entry["dtype"]])
-            if entry["dtype"] == "BF16":
-                data = (data.astype(numpy.uint32) << 16).view(numpy.float32)
-            tensors[name] = data.reshape(entry["shape"]).copy()
-    return tensors
-
-
 def parse_spec(spec):
     values = dict(item.split("=", 1) for item in spec.partition(":")[2].split(",") if item)
     return {"act": "relu", "skip": "off", "norm": "none", "branch": "1", "branch_scale": "1", **values}
@@ -217,8 +200,7 @@ def measure_step(program, device, model, data, batch, dtype, folder, weights=Non
     command = [program, "measure", "--device", device, "--model", model, "--data", data, "--batch", str(batch), "--dtype", dtype,
                "--save-tensors", tensors_file, "--json", json_file]
     subprocess.run(command + (["--weights", weights] if weights else []), check=True, stdout=subprocess.DEVNULL)
-    tensors = {name: torch.from_numpy(value) for name, value in read_safetensors(tensors_file).items()}
-    return tensors, json.loads(json_file.read_text())["loss"]
+    return torch_models.read_tensors(torch, tensors_file), json.loads(json_file.read_text())["loss"]
 
 
 def awakened(torch, tensors):

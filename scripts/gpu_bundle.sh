@@ -32,12 +32,12 @@ for file in train-images-idx3-ubyte t10k-labels-idx1-ubyte; do
   compgen -G "$data/$file*" >/dev/null || die "no $file in $data: install dataset-fashion-mnist or set GRADFLOW_FASHION_MNIST"
 done
 
-programs=(gradflow tests/test_kernels tests/test_engine)
+programs=(gradflow tests/test_kernels tests/test_layers tests/test_engine)
 if [[ -z $build ]]; then
   build=$root/build-gpu
   cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADFLOW_BUILD_TESTS=ON \
     -DGRADFLOW_CUDA=ON -DGRADFLOW_CPU_ARCH=x86-64-v3 -DGRADFLOW_UNITY=ON >/dev/null
-  cmake --build "$build" -j "$jobs" --target gradflow_program test_kernels test_engine
+  cmake --build "$build" -j "$jobs" --target gradflow_program test_kernels test_layers test_engine
 fi
 for file in "${programs[@]}" libgradflow_cuda.so; do
   [[ -f $build/$file ]] || die "$build/$file is not there: build it, or leave out --build"

@@ -1,4 +1,4 @@
-"""The kernels of scripts/gpu_check.py: every row of `gradflow bench kernels`, with PyTorch's times beside it."""
+"""The kernels of scripts/gpu_check.py: every row of `gradflow bench kernels`, with PyTorch's times beside it, on the same numbers."""
 import json
 import os
 import selectors
@@ -62,13 +62,13 @@ def run(check, program, env, torch_env, folder):
     end = started + check.left()
     torch = Torch(check, torch_env)
     result = {"torch": torch.info if not torch.reason else None, "torch_reason": torch.reason, "rows": [], "rejected": [], "skipped": []}
-    faults = []
+    faults, numbers = [], os.path.join(folder, "numbers.safetensors")
     for i, family in enumerate(FAMILIES):
         if end - time.monotonic() < 5:
             faults.append("no time was left for " + family)
             continue
         file = os.path.join(folder, f"kernels-{i}.json")
-        command = [program, "bench", "kernels", "--device", "cuda", "--only", family, "--json", file]
+        command = [program, "bench", "kernels", "--device", "cuda", "--only", family, "--json", file, "--save-numbers", numbers]
         # Twice its share, so that a family that hangs leaves time for the others.
         share = max(20.0, 2 * (end - time.monotonic()) / (len(FAMILIES) - i))
         status, output = check.wait(check.start(command, env), min(share, end - time.monotonic()))
@@ -90,6 +90,8 @@ def run(check, program, env, torch_env, folder):
             seconds = end - time.monotonic()
             question = {"name": row["name"], "dtype": row["dtype"], "size": row["size"], "rows": row.get("rows", 0),
                         "columns": row.get("columns", 0), "compile": row["size"] == largest and seconds > 20 * (len(FAMILIES) - i)}
+            if os.path.exists(numbers):
+                question["numbers"] = numbers
             if seconds < 3:
                 faults.append("no time was left for PyTorch's " + row["name"])
                 break
@@ -104,6 +106,7 @@ def run(check, program, env, torch_env, folder):
     detail = f"{len(result['rows'])} rows, {len(result['rejected'])} above a ceiling"
     if result["torch_reason"]:
         detail += f"; without PyTorch: {result['torch_reason']}"
+    result["same_numbers"] = os.path.exists(numbers)
     check.summary["kernels"] = result
     bad = bool(faults or result["rejected"] or not result["rows"])
     check.record("kernels", "failed" if bad else "passed", started, limit, "; ".join([detail, *faults])[:600])

@@ -2,7 +2,7 @@
 
 Every measurement is a process of its own with a time limit. First all of gradflow and PyTorch eager, work by work; then
 torch.compile(mode="max-autotune"), which may take minutes a network, as far as time goes: what did not end in time says so in the
-record, and nothing else is lost. (PyTorch keeps what it compiled in its cache: a second call gets further.)
+record, and nothing else is lost. PyTorch gets the weights and the batch that gradflow began with. (PyTorch keeps what it compiled in its cache: a second call gets further.)
 """
 import json
 import os
@@ -67,9 +67,11 @@ def measure_ours(check, program, w, options, file, seconds, env):
     return {key: value for key, value in record.items() if key not in ("launches", "layers", "samples_ms")}
 
 
-def measure_torch(check, w, compiled, seconds, env):
+def measure_torch(check, w, compiled, seconds, env, tensors):
+    """`tensors`: what gradflow began with; where that file is missing PyTorch draws its own, and its record says so."""
     command = [sys.executable, "-B", os.path.join(HERE, "bench_torch_step.py"), w["torch"], "--batch", str(w["batch"]), "--dtype", w["dtype"]]
-    status, output = check.wait(check.start(command + (["--compile"] if compiled else []), env), seconds)
+    command += (["--tensors", tensors] if os.path.exists(tensors) else []) + (["--compile"] if compiled else [])
+    status, output = check.wait(check.start(command, env), seconds)
     if status is None:
         return {"reason": f"no result within {seconds:.0f} s"}
     for line in reversed(output.splitlines()):
@@ -81,6 +83,10 @@ def measure_torch(check, w, compiled, seconds, env):
     return {"reason": f"exit {status}: {last_line(output)}"}
 
 
+def tensors_of(folder, number):
+    return os.path.join(folder, f"step-{number}.safetensors")
+
+
 def run(check, program, env, torch_env, folder, works=None):
     works = WORKS if works is None else works
     started, limit = time.monotonic(), check.left()
@@ -90,7 +96,9 @@ def run(check, program, env, torch_env, folder, works=None):
     for i, w in enumerate(works):
         # A third of what is left stays for torch.compile.
         share = max(10.0, 0.67 * check.left() / (len(works) - i))
+        tensors = tensors_of(folder, i)
         for name, options in OURS.items():
+            options = options + (["--save-tensors", tensors] if name == "graph" else [])
             seconds = min(max(share, 45), check.left())
             if seconds < 3:
                 faults.append(f"{w['name']} ({name}): no time was left")
@@ -100,7 +108,7 @@ def run(check, program, env, torch_env, folder, works=None):
             if "reason" in record:
                 faults.append(f"{w['name']} ({name}): {record['reason']}")
         if not result["torch_reason"] and check.left() >= 3:
-            rows[i]["eager"] = measure_torch(check, w, False, min(max(share, 45), check.left()), torch_env)
+            rows[i]["eager"] = measure_torch(check, w, False, min(max(share, 45), check.left()), torch_env, tensors)
             if rows[i]["eager"].get("exit") == 3:  # no PyTorch or no device for it: asking again is in vain
                 result["torch_reason"] = rows[i]["eager"]["reason"]
     for i, w in enumerate(works):
@@ -108,7 +116,7 @@ def run(check, program, env, torch_env, folder, works=None):
             break
         # The first, which have targets, may take more than their share.
         seconds = check.left() if len(works) - i == 1 else check.left() / min(3, len(works) - i)
-        rows[i]["compile"] = {"reason": "no time was left"} if seconds < 20 else measure_torch(check, w, True, seconds, torch_env)
+        rows[i]["compile"] = {"reason": "no time was left"} if seconds < 20 else measure_torch(check, w, True, seconds, torch_env, tensors_of(folder, i))
     for key in ("eager", "compile"):
         notes += [f"{key}, {row['name']}: {row[key]['reason']}" for row in rows if "reason" in row.get(key, {}) and not result["torch_reason"]]
     if result["torch_reason"]:

@@ -74,12 +74,25 @@ def verdict(bound, limit, value):
     return "not measured" if value is None else "met" if (value >= limit if bound == "at least" else value <= limit) else "missed"
 
 
+def same_work(rows):
+    """Whether PyTorch began with what gradflow began with, and how far the losses before the first update are apart."""
+    asked = [row for row in rows if "median_ms" in (row.get("eager") or {})]
+    same = [row for row in asked if row["eager"].get("same_tensors")]
+    if not asked:
+        return []
+    text = f"PyTorch began with gradflow's weights and batch in {len(same)} of {len(asked)} networks"
+    pairs = [((row["ours"].get("graph") or {}).get("first_loss"), row["eager"].get("first_loss")) for row in same]
+    apart = [abs(ours / theirs - 1) for ours, theirs in pairs if ours is not None and theirs]
+    text += f"; the losses before any update differ by at most {max(apart):.1e} of them" if apart else ""
+    return [text + (", in the others with its own of the same shapes." if len(same) < len(asked) else "."), ""]
+
+
 def training_lines(rows):
     if not rows:
         return ["Not measured."]
     figures = [(row, training_row(row)) for row in rows]
     lines = ["Medians, in ms; eager and compile (max-autotune, channels-last) are PyTorch. floor: what the matrix product and the triad that were "
-             "measured beside it allow. Memory: what our plan and optimizer hold, and PyTorch's peak in eager mode, in GiB.", ""]
+             "measured beside it allow. Memory: what our plan and optimizer hold, and PyTorch's peak in eager mode, in GiB.", "", *same_work(rows)]
     lines += table(["network, batch", "ours", "images/s", "floor", "launch by launch", "probes ×", "eager", "compile", "eager ÷ ours",
                     "compile ÷ ours", "memory", "PyTorch's", "ours ÷ PyTorch's"],
                    [[f"{row['name']}, {row['batch']}", figure(f["ms"], 3), figure(f["images"], 0), figure(f["floor_ms"], 3), figure(f["launches_ms"], 3),
@@ -116,7 +129,9 @@ def markdown(summary):
         copies = [y["reference_gbytes_per_second"] for y in kernels.get("yardsticks", [])]
         lines.append(f"Copy bandwidth, measured beside each family: {figure(min(copies, default=None), 0)} to {figure(max(copies, default=None), 0)} "
                      "GB/s. Cold cache; medians of device events. "
-                     + (f"PyTorch {kernels['torch']['version']}, in turn with gradflow." if kernels.get("torch")
+                     + (f"PyTorch {kernels['torch']['version']}, in turn with gradflow, on tensors of the same shapes and types, which "
+                        + ("hold the same numbers (labels and variances are its own)." if kernels.get("same_numbers") else "it fills with normal numbers.")
+                        if kernels.get("torch")
                         else f"Without PyTorch: {kernels.get('torch_reason') or 'not there'}."))
         lines += kernel_lines(rows)
     for row in kernels.get("rejected") or []:

@@ -1,8 +1,10 @@
 """gradflow's model families as PyTorch modules: the peers that scripts/compare_torch.py and scripts/bench_torch_step.py time.
 
-Nothing here imports PyTorch; who calls brings it. ImageNet networks have torchvision's names, which lets their state_dict
-be loaded by gradflow; torchvision itself is not needed.
+Nothing here imports PyTorch; who calls brings it. Convolutional networks have torchvision's names, as gradflow's have, which lets
+each take the other's weights; torchvision itself is not needed.
 """
+import json
+import struct
 
 
 def mlp(torch, depth, width=256, classes=10):
@@ -34,18 +36,22 @@ def cifar_resnet(torch, depth, classes=10):
                 x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.zeros))
             return functional.relu(y + x, inplace=True)
 
-    class Head(nn.Module):
+    class ResNet(nn.Module):
         def __init__(self):
             super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+            before = 16
+            for stage, width in enumerate((16, 32, 64), 1):
+                widths = [before] + [width] * ((depth - 2) // 6)
+                setattr(self, f"layer{stage}", nn.Sequential(*[Block(a, b) for a, b in zip(widths, widths[1:])]))
+                before = width
             self.fc = nn.Linear(64, classes)
 
         def forward(self, x):
-            return self.fc(x.mean((2, 3)))
+            x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+            return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
-    n = (depth - 2) // 6
-    widths = [16] + [16] * n + [32] * n + [64] * n
-    return nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
-                         *[Block(a, b) for a, b in zip(widths, widths[1:])], Head())
+    return ResNet()
 
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -121,3 +127,39 @@ def decay_groups(parameters, decay):
     parameters = list(parameters)
     return [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}]
+
+
+def read_tensors(torch, path):
+    """name -> tensor of a safetensors file, in its order; bf16 widened to f32."""
+    kinds = {"F32": torch.float32, "F64": torch.float64, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8, "BF16": torch.bfloat16}
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        data = bytearray(file.read())
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        flat = torch.frombuffer(data[first:last], dtype=kinds[entry["dtype"]]) if last > first else torch.empty(0, dtype=kinds[entry["dtype"]])
+        tensors[name] = (flat.float() if entry["dtype"] == "BF16" else flat).reshape(entry["shape"])
+    return tensors
+
+
+def channels_first(t):
+    """gradflow's images and weights of convolutions as PyTorch counts them; they lie in memory as before, channels last."""
+    return t.permute(0, 3, 1, 2) if t.dim() == 4 else t
+
+
+def take_weights(torch, module, tensors):
+    """Copies gradflow's parameters into the module: by name, or in their order where the module has numbers for names (an MLP).
+    ValueError where they do not fit."""
+    given = {name: channels_first(t) for name, t in tensors.items() if name not in ("x", "labels")}
+    own = dict(module.named_parameters())
+    names = list(own) if set(own) == set(given) else list(given)
+    if len(names) != len(own):
+        raise ValueError(f"{len(given)} parameters for a module of {len(own)}")
+    with torch.no_grad():
+        for (name, parameter), theirs in zip(own.items(), names):
+            if parameter.shape != given[theirs].shape or name.split(".")[-1] != theirs.split(".")[-1]:
+                raise ValueError(f"{theirs} {list(given[theirs].shape)} for {name} {list(parameter.shape)}")
+            parameter.copy_(given[theirs])

@@ -25,10 +25,10 @@ struct Options {
 int run_step(Options o) {
   o.step.probes = o.probes == "all";
   o.step.record = o.graph == "on";
-  require_outputs({{"--json", o.json}});
+  require_outputs({{"--json", o.json}, {"--save-tensors", o.step.tensors}});
   const StepResult result = bench_step(o.step);
   if (!o.json.empty()) write_file_atomically(o.json, step_json(o.step, result));
-  if (o.json != "/dev/stdout")
+  if (o.json != "/dev/stdout" && o.step.tensors != "/dev/stdout")
     fmt::print("{}", step_text(o.step, result, o.launches, terminal_width(stdout)));
   if (o.print_commands)
     fmt::print("\n{}", profile_commands({.command = command_line(), .step = true, .on_host = result.device == "cpu"}));
@@ -63,6 +63,9 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->capture_default_str();
   step->add_flag("--launches", o->launches, "list every layer and launch, not the slowest only");
   step->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
+  add_no_fuse(*step, o->step.no_fuse);
+  step->add_option("--save-tensors", o->step.tensors, "write the batch and the weights it begins with (safetensors)")
+      ->type_name("FILE");
   step->add_option("--graph", o->graph, "off: launch by launch instead of replaying one recording")
       ->check(CLI::IsMember({"on", "off"}))
       ->type_name("on|off")

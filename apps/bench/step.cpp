@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "apps/measure/save_tensors.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow::app {
@@ -154,6 +155,10 @@ StepMemory memory_of(const Plan& plan, const Optimizer* optimizer) {
   return m;
 }
 
+double mean(const kernels::LossResult& loss) {
+  return loss.rows ? loss.loss_sum / static_cast<double>(loss.rows) : 0;
+}
+
 }  // namespace
 
 StepResult bench_step(const StepOptions& o) {
@@ -163,6 +168,7 @@ StepResult bench_step(const StepOptions& o) {
   Optimizer* const updates = optimizer ? &*optimizer : nullptr;
   ExecutorOptions options;
   options.record = o.record;
+  options.fuse = !o.no_fuse;
   std::unique_ptr<Executor> plain;
   if (o.probes) {
     plain = network.make_executor(o.network, updates, options);
@@ -180,18 +186,23 @@ StepResult bench_step(const StepOptions& o) {
   r.threads = device.threads;
   r.parameters = network.model.graph.parameter_count();
   r.images = network.model.spec.conv.has_value();
+  r.own_layers = network.model.graph.nodes().size();
+  r.run_layers = executor.graph().nodes().size();
   r.memory = memory_of(executor.plan(), updates);
   r.probes = options.probes.size();
+  if (!o.tensors.empty())
+    save_inputs(o.tensors, executor, *network.parameters, {{"model", o.network.model}, {"data", o.network.data}});
   std::int64_t count = 0;
   Stepper stepper(executor, updates, count);
   std::optional<Stepper> without;
   if (plain) without.emplace(*plain, updates, count);
+  stepper.seconds(1);
+  r.first_loss = mean(executor.take_loss());
   time_steps(executor, stepper, without ? &*without : nullptr, o, r);
   executor.take_loss();
   r.ceilings = measure_ceilings(*network.device, network.model.graph.dtype());
   time_launches(executor, r);
-  const kernels::LossResult loss = executor.take_loss();
-  r.loss = loss.rows ? loss.loss_sum / static_cast<double>(loss.rows) : 0;
+  r.loss = mean(executor.take_loss());
   r.disturbance =
       disturbance(r.load, r.step.minimum, r.step.median, network.device->is_host() ? r.threads : 1);
   return r;

@@ -15,7 +15,9 @@ struct StepOptions {
   std::string optimizer = "sgd";  // none, sgd, nesterov, adam, adamw
   bool probes = false;            // all scalar statistics of every tensor
   int repeat = 50;
+  bool no_fuse = false;    // keep layers apart that could be one pass
   bool record = true;      // replay the step as one recording where the device can
+  std::string tensors;     // a file for the batch and the weights the first step begins with; empty: none
   int profile_step = 0;    // > 0: a profiler collects this step alone, counted after the warm-up
 };
 
@@ -48,7 +50,9 @@ struct StepResult {
   int threads = 1;
   std::size_t parameters = 0, probes = 0;
   bool images = false;  // a sample is an image
+  std::size_t own_layers = 0, run_layers = 0;  // of the network, and as it ran: fewer where some were fused
   StepMemory memory;    // of the step that was timed, with its probes
+  double first_loss = 0;  // of the batch before any update
   double loss = 0;  // after all steps; not finite means that the timing is of a broken network
   Timing step;
   // With `probes`: of a step planned without them, which may be fused further; samples of both kinds alternate. No

@@ -91,6 +91,11 @@ std::string memory_line(const StepMemory& m) {
       m.copies ? fmt::format(", bf16 copies {}", sized(m.copies)) : "", sized(m.moments), sized(m.states));
 }
 
+std::string layers_text(const StepOptions& o, const StepResult& r) {
+  if (r.run_layers < r.own_layers) return fmt::format("{} layers, fused to {}", r.own_layers, r.run_layers);
+  return fmt::format("{} layers, none fused{}", r.own_layers, o.no_fuse ? " (--no-fuse)" : "");
+}
+
 // All, or the eight slowest; `what` is "layer" or "launch".
 std::string rows_text(const char* what, std::vector<LaunchTiming> rows, const StepResult& r, bool all,
                       std::size_t width) {
@@ -105,10 +110,10 @@ std::string rows_text(const char* what, std::vector<LaunchTiming> rows, const St
 
 std::string step_text(const StepOptions& o, const StepResult& r, bool all_launches, std::size_t width) {
   std::string out = fmt::format(
-      "{}, {} parameters, {} {}, batch {}, {}, optimizer {}, probes {}\n{} {}, {}\ngradflow {} ({}), {}\n\n",
+      "{}, {} parameters, {} {}, batch {}, {}, optimizer {}, probes {}\n{}\n{} {}, {}\ngradflow {} ({}), {}\n\n",
       o.network.model, r.parameters, storage_text(parse_dtype(o.network.precision.dtype)), o.network.data, o.network.batch, r.precision,
-      o.optimizer, o.probes ? fmt::format("all ({})", r.probes) : "none", r.device, r.device_model,
-      r.libraries, version(), git_revision(), build_summary());
+      o.optimizer, o.probes ? fmt::format("all ({})", r.probes) : "none", layers_text(o, r), r.device,
+      r.device_model, r.libraries, version(), git_revision(), build_summary());
   out += fmt::format("{:<16} {:>13} {:>13} {:>13}   samples\n", "", "median", "min", "max");
   out += timing_row("step", r.step);
   if (o.probes) {
@@ -155,6 +160,9 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                   {"optimizer", o.optimizer},
                   {"probes", r.probes},
                   {"graph", o.record},
+                  {"fused", r.run_layers < r.own_layers},
+                  {"layers", r.own_layers},
+                  {"run_layers", r.run_layers},
                   {"parameters", r.parameters}};
   j.update(json_of(r.step));
   j["images_per_second"] = per_second(static_cast<double>(o.network.batch), r.step.median);
@@ -163,6 +171,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
   j["gflops_per_second"] = 1e-9 * per_second(r.cost.flops, r.step.median);
   j["floor_ms"] = ms(r.floor);
   j["memory"] = json_of(r.memory);
+  j["first_loss"] = r.first_loss;
   j["loss"] = r.loss;
   if (o.probes) {
     j["step_without_probes"] = json_of(r.step_without_probes);

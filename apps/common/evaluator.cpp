@@ -11,13 +11,14 @@ constexpr std::size_t kBatch = 500;  // enough rows for full speed
 }  // namespace
 
 Evaluator::Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore& parameters, Feed& test, std::size_t samples,
-                     bool dead_units, std::size_t most_bytes)
+                     bool dead_units, std::size_t most_bytes, bool fuse)
     : test_(test) {
   const auto model_of = [&](std::size_t rows) {
     return build_model(spec, shape_of(data, static_cast<std::int64_t>(rows), parameters.dtype()));
   };
   const auto arena_of = [&](std::size_t rows) {
-    return Executor::arena_bytes(model_of(rows).graph, parameters.backend(), false, {.training = false});
+    return Executor::arena_bytes(model_of(rows).graph, parameters.backend(), false,
+                                  {.training = false, .fuse = fuse});
   };
   const std::size_t count = std::min(samples, test.count());
   std::size_t batch = std::min(kBatch, count);
@@ -26,7 +27,7 @@ Evaluator::Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore&
   const auto add = [&](std::size_t rows, std::size_t first, std::size_t last) {
     if (first == last) return;
     const Model model = model_of(rows);
-    ExecutorOptions options{.training = false};
+    ExecutorOptions options{.training = false, .fuse = fuse};
     for (const WeightLayer& layer : model.layers)
       if (dead_units && layer.activation)
         options.probes.push_back({.target = ProbeTarget::value, .id = *layer.activation, .stats = false, .alive = true});

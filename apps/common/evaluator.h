@@ -26,9 +26,9 @@ class Evaluator {
   static constexpr std::size_t kAll = static_cast<std::size_t>(-1);
 
   // Over the first `samples` of the test split, which `test` feeds, in batches whose arena takes at most `most_bytes`
-  // (unless a single sample takes more). Parameters and feed must outlive it.
+  // (unless a single sample takes more). `fuse` as in ExecutorOptions. Parameters and feed must outlive it.
   Evaluator(const ModelSpec& spec, const Dataset& data, ParameterStore& parameters, Feed& test, std::size_t samples = kAll,
-            bool dead_units = false, std::size_t most_bytes = kAll);
+            bool dead_units = false, std::size_t most_bytes = kAll, bool fuse = true);
 
   Evaluation run();
   std::size_t batch() const noexcept { return parts_.empty() ? 0 : parts_.front().batch; }  // the big ones

@@ -46,6 +46,10 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
   add_memory_limit(command, o.memory_limit);
 }
 
+void add_no_fuse(CLI::App& command, bool& no_fuse) {
+  command.add_flag("--no-fuse", no_fuse, "keep layers that could be one pass apart");
+}
+
 Network open_network(const NetworkOptions& o) {
   const ModelSpec spec = parse_model(o.model);
   check_device_name(o.device);

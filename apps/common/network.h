@@ -37,6 +37,9 @@ std::string seed_fault(const std::string& text);
 
 void add_network_options(CLI::App& command, NetworkOptions& options);
 
+// --no-fuse
+void add_no_fuse(CLI::App& command, bool& no_fuse);
+
 struct Network {  // members in the order in which they depend on each other
   std::unique_ptr<Backend> device;
   Dataset data;

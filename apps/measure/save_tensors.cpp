@@ -66,4 +66,13 @@ void save_tensors(const std::string& file, const Executor& executor, const Param
   write_safetensors(file, all.tensors(), metadata);
 }
 
+void save_inputs(const std::string& file, const Executor& executor, const ParameterStore& parameters,
+                 const Metadata& metadata) {
+  Collection all(executor.backend());
+  for (const char* name : {"x", "labels"}) all.add(name, executor.input(name));
+  for (std::size_t p = 0; p < parameters.parameters().size(); ++p)
+    all.add(executor.graph().parameters()[p].name, parameters.parameters()[p]);
+  write_safetensors(file, all.tensors(), metadata);
+}
+
 }  // namespace gradflow::app

@@ -1,4 +1,4 @@
-// Everything a forward and backward computed, in a file that NumPy and PyTorch read.
+// What a forward and backward begin with, and everything they computed, in a file that NumPy and PyTorch read.
 #pragma once
 
 #include <string>
@@ -16,5 +16,9 @@ namespace gradflow::app {
 //   grad/activation/block07.linear     and to the layer's output
 void save_tensors(const std::string& file, const Executor& executor, const ParameterStore& parameters,
                   const Metadata& metadata);
+
+// Writes what a step begins with: x, labels, and the parameters by name.
+void save_inputs(const std::string& file, const Executor& executor, const ParameterStore& parameters,
+                 const Metadata& metadata);
 
 }  // namespace gradflow::app

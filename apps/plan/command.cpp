@@ -124,7 +124,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
                    "refuse a step whose parameters and tensors take more, e.g. 6GiB, and say what batch fits");
   command->add_flag("--inference", o->inference, "plan a forward pass alone");
   command->add_flag("--no-reuse", o->no_reuse, "give every tensor memory of its own");
-  command->add_flag("--no-fuse", o->no_fuse, "keep layers that could be one pass apart");
+  add_no_fuse(*command, o->no_fuse);
   command->add_option("--json", o->json, "also write the plan as JSON (docs/PLAN_SCHEMA.md)")
       ->type_name("FILE");
   command->add_option("--dot", o->dot, "also write it as a graph for graphviz")->type_name("FILE");

@@ -77,6 +77,7 @@ void add_train(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::IsMember({"f32", "bf16", "f64"}))
       ->type_name("T");
   c->add_flag("--tf32", o->tf32, "let CUDA multiply f32 numbers as TF32");
+  add_no_fuse(*c, o->no_fuse);
   c->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   c->add_option("--out", o->out, "folder for log, checkpoints and summary; without it nothing is kept")
       ->type_name("DIR");

@@ -30,6 +30,7 @@ JsonLine start_line(const Session& s) {
   line.add("parameters", s.model.graph.parameter_count());
   line.add("dtype", name_of(s.settings.dtype));
   line.add("device", device.name).add("device_model", device.model).add("precision", device.precision);
+  line.add("fused", s.fused);
   return line.add("version", version()).add("git_revision", git_revision());
 }
 

@@ -150,6 +150,7 @@ std::string command_of(const Session& s) {
       t.augmentation.text, t.batch, t.seed);
   if (!t.weights.empty()) text += " --weights " + shell_word(t.weights);
   if (s.tf32) text += " --tf32";
+  if (!s.fuse) text += " --no-fuse";
   return text + (t.epochs > 0 ? fmt::format(" --epochs {}", t.epochs) : fmt::format(" --steps {}", t.steps)) +
          fmt::format(" --dtype {} --probe-every {} --device {} --out DIR", name_of(t.dtype), t.probe_every, s.device_name);
 }

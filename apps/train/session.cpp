@@ -119,11 +119,13 @@ void build_network(Session& s, const TrainOptions& o) {
   s.parameters = std::make_unique<ParameterStore>(*s.device, s.model.graph);
   s.optimizer = std::make_unique<Optimizer>(*s.parameters, s.settings.optimizer);
   s.memory_limit = o.memory_limit;
-  s.executor = make_executor(s.model, shape, *s.parameters, s.optimizer.get(), {.memory_limit = o.memory_limit});
+  s.executor = make_executor(s.model, shape, *s.parameters, s.optimizer.get(),
+                             {.fuse = s.fuse, .memory_limit = o.memory_limit});
+  s.fused = s.executor->graph().nodes().size() < s.model.graph.nodes().size();
   open_feeds(s, o.stream);
   s.feed_to(*s.executor);
   s.evaluator = std::make_unique<Evaluator>(s.settings.model, s.data, *s.parameters, *s.test_feed, Evaluator::kAll, false,
-                                            std::max(s.executor->plan().arena_bytes, kEvaluationBytes));
+                                            std::max(s.executor->plan().arena_bytes, kEvaluationBytes), s.fuse);
 }
 
 void restore(Session& s, const Checkpoint& checkpoint) {
@@ -166,6 +168,7 @@ Executor& Session::probed() {
     const std::size_t used = executor->plan().arena_bytes;  // which keeps its own
     probed_ = make_executor(model, shape_of(data, settings.batch, settings.dtype), *parameters, optimizer.get(),
                             {.probes = LayerProbes(model, true).requests(),
+                             .fuse = fuse,
                              .memory_limit = memory_limit == kNoMemoryLimit ? memory_limit : memory_limit - used});
     feed_to(*probed_);
   }
@@ -229,6 +232,7 @@ Session open_session(const TrainOptions& o) {
   // A run that was watched goes on being watched: its settings are those of its beginning.
   s.tensorboard = o.tensorboard || (o.resume && std::filesystem::is_directory(s.out / "tensorboard"));
   s.tf32 = o.tf32;
+  s.fuse = !o.no_fuse;
   if (o.tensorboard && o.out.empty()) throw UserError("--tensorboard needs --out, the folder of the run");
   std::optional<Checkpoint> checkpoint;
   if (o.resume) checkpoint.emplace(open_checkpoint(o));

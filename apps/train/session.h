@@ -29,6 +29,8 @@ struct Session {  // members in the order in which they depend on each other
   bool resumed = false;
   bool tensorboard = false;  // an event file is wanted
   bool tf32 = false;
+  bool fuse = true;    // layers that can be one pass
+  bool fused = false;  // there were such layers
   std::int64_t first_step = 0;  // finished before this run
   std::int64_t total_steps = 0, steps_per_epoch = 0;
   std::optional<Best> best;

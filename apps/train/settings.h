@@ -30,6 +30,7 @@ struct TrainOptions {
   std::string out;  // empty: nothing is written
   std::string weights;  // a safetensors file to begin with; empty: the initializer
   std::uint64_t memory_limit = kNoMemoryLimit;
+  bool no_fuse = false;  // keep layers apart that could be one pass
   bool stream = false;  // batches are handed over one by one, wherever the data would fit
   bool resume = false;
   bool tensorboard = false;

@@ -37,6 +37,7 @@ void write_summary(const std::filesystem::path& path, const Session& s, const Ou
       {"dtype", name_of(s.settings.dtype)},
       {"parameters", s.model.graph.parameter_count()},
       {"weights", s.settings.weights.empty() ? ordered_json() : ordered_json(s.settings.weights)},
+      {"fused", s.fused},
       {"resumed_from", s.resumed ? ordered_json(s.first_step) : ordered_json()},
       {"device",
        {{"name", device.name},

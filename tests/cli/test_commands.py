@@ -28,6 +28,16 @@ def idx(values, *extents, kind=0x08, magic=None):
     return head + b"".join(struct.pack(">I", e) for e in extents) + bytes(values)
 
 
+def read_safetensors(path):
+    """name -> (shape, bytes)"""
+    with open(path, "rb") as file:
+        raw = file.read()
+    start = 8 + struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:start])
+    header.pop("__metadata__", None)
+    return {name: (t["shape"], raw[start + t["data_offsets"][0]:start + t["data_offsets"][1]]) for name, t in header.items()}
+
+
 def write_mnist(folder, **replaced):
     """A tiny data set of the four files; `replaced` maps a short name to other bytes, or None to leave it out."""
     files = {"train-images-idx3-ubyte": idx([i % 251 for i in range(20 * 4)], 20, 2, 2),
@@ -473,6 +483,29 @@ class Precision(Program):
         self.assertEqual(self.read_json("run/summary.json")["dtype"], "bf16")
 
 
+class Fusion(Program):
+    NETWORK = ["--model", "mlp:depth=4,width=8,act=tanh,norm=bn,skip=on", "--data", DATA, "--batch", "8", "--device", "cpu"]
+
+    def test_the_switch_is_recorded_and_changes_no_bit_on_the_host(self):
+        losses = set()
+        for switch, fused in ([], True), (["--no-fuse"], False):
+            out = f"run-{fused}"
+            self.works("train", *self.NETWORK, "--optimizer", "sgd", "--lr", "0.1", "--steps", "3", "--out", out, *switch)
+            summary = self.read_json(out + "/summary.json")
+            self.assertEqual(summary["fused"], fused)
+            losses.add(summary["train_loss"])
+            with open(self.path(out + "/log.jsonl")) as log:
+                self.assertEqual(json.loads(log.readline())["fused"], fused)
+            text = self.works("bench", "step", *self.NETWORK, "--repeat", "1", "--json", "b.json", *switch)
+            context = self.read_json("b.json")["context"]
+            self.assertEqual((context["fused"], context["run_layers"] < context["layers"]), (fused, fused))
+            self.assertIn(f"{context['layers']} layers, " + (f"fused to {context['run_layers']}" if fused else "none fused (--no-fuse)"), text)
+        self.assertEqual(len(losses), 1)
+        for run, switched in ("run-True", False), ("run-False", True):
+            with open(self.path(run + "/report/report.json")) as report:
+                self.assertEqual("--no-fuse" in report.read(), switched)
+
+
 class Bench(Program):
     def test_a_small_step(self):
         text = self.works("bench", "step", "--model", MODEL, "--data", DATA, "--batch", "8", "--repeat", "3", "--probes", "all", "--json", "b.json")
@@ -495,6 +528,18 @@ class Bench(Program):
         self.assertEqual(memory["moment_bytes"], memory["parameter_bytes"])  # sgd keeps one number a parameter
         for words in ("linear backward", "without probes", "samples/s", "floor: ", "memory: ", "layer", "launch"):
             self.assertIn(words, text)
+
+    def test_what_a_peer_needs_to_do_the_same_work(self):
+        step = ["--model", MODEL, "--data", DATA, "--batch", "8", "--seed", "3", "--device", "cpu"]
+        self.works("bench", "step", *step, "--repeat", "1", "--save-tensors", "s", "--json", "b.json")
+        self.works("measure", *step, "--save-tensors", "m", "--json", "m.json")
+        saved, measured = read_safetensors(self.path("s")), read_safetensors(self.path("m"))
+        self.assertEqual(set(saved), {name for name in measured if "/" not in name})
+        for name in saved:
+            self.assertEqual(saved[name], measured[name], name)
+        self.assertAlmostEqual(self.read_json("b.json")["first_loss"], self.read_json("m.json")["loss"], places=6)
+        self.works("bench", "kernels", "--device", "cpu", "--only", "^fill_f32$", "--size", "1000", "--repeat", "2", "--save-numbers", "n")
+        self.assertEqual(read_safetensors(self.path("n"))["numbers"][0], [1000003])
 
     def test_kernels_in_every_form(self):
         kernels = ["bench", "kernels", "--device", "cpu", "--only", "^(relu_forward|fill)_f32$", "--size", "2^10,1000", "--repeat", "2"]

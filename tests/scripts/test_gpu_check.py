@@ -188,8 +188,8 @@ record = {{"median_ms": 1.0, "launches": [1], "layers": [2], "samples_ms": [3], 
 json.dump(record, open(a[a.index("--json") + 1], "w"))
 """
 
-    def run_steps(self, slow=0, **environment):
-        program = self.script("gradflow", self.STEP.format(slow=slow))
+    def run_steps(self, slow=0, step=STEP, **environment):
+        program = self.script("gradflow", step.format(slow=slow))
         works = [gpu_steps.work("small", "resnet-20", "resnet:depth=20", "synthetic", 4, "tf32"),
                  gpu_steps.work("large", "imagenet-50", "resnet50", "synthetic", 4, "bf16")]
         gpu_steps.run(self.check, program, dict(os.environ), dict(os.environ, **environment), self.folder, works)
@@ -208,11 +208,37 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         words = " ".join(small["ours"]["probes"]["arguments"])
         self.assertIn("--model resnet:depth=20 --data synthetic --batch 4 --dtype f32 --tf32", words)
         self.assertIn("--probes all", words)
+        tensors = small["ours"]["graph"]["arguments"]
+        self.assertTrue(tensors[tensors.index("--save-tensors") + 1].endswith("step-0.safetensors"))
+        self.assertNotIn("--save-tensors", words)
         self.assertEqual(large["ours"]["graph"]["reason"], "exit 1: gradflow: no room")
         for row in result["rows"]:
             self.assertEqual((row["eager"]["median_ms"], row["compile"]["median_ms"]), (9.0, 9.0))
         self.assertEqual(step["status"], "failed")
         self.assertIn("3 of 6 measured; large (graph): exit 1: gradflow: no room", step["detail"])
+
+    def test_pytorch_begins_with_what_gradflow_began_with(self):
+        self.script("fake/torch.py", "import json, sys\nprint(json.dumps({'median_ms': 1.0, 'asked': sys.argv[1:]}))\nsys.exit(0)\n")
+        saving = self.STEP + "\nif '--save-tensors' in a: open(a[a.index('--save-tensors') + 1], 'w')\n"
+        result, _ = self.run_steps(step=saving, PYTHONPATH=os.path.join(self.folder, "fake"))
+        small, large = result["rows"]  # the large one's gradflow fails and writes nothing
+        for key in ("eager", "compile"):
+            self.assertIn("--tensors", small[key]["asked"])
+            self.assertNotIn("--tensors", large[key]["asked"])
+
+    def test_the_summary_says_what_is_the_same(self):
+        def row(ours, **eager):
+            r = training_row()
+            r["ours"]["graph"]["first_loss"] = ours
+            r["eager"].update(eager)
+            return r
+        alike = gpu_summary.same_work([row(2.5, first_loss=2.5025, same_tensors=True)])[0]
+        self.assertEqual(alike, "PyTorch began with gradflow's weights and batch in 1 of 1 networks; the losses before any update differ by at most "
+                                "1.0e-03 of them.")
+        mixed = gpu_summary.same_work([row(2.5, first_loss=2.5, same_tensors=True), row(2.5, first_loss=3.0, same_tensors=False)])[0]
+        self.assertIn("in 1 of 2 networks", mixed)
+        self.assertIn("in the others with its own", mixed)
+        self.assertEqual(gpu_summary.same_work([{"ours": {}, "eager": {"reason": "none"}}]), [])
 
     def test_training_steps_without_pytorch(self):
         result, _ = self.run_steps(PYTHONPATH=self.fake_torch({"reason": "no PyTorch", "exit": 3}))
@@ -295,11 +321,11 @@ path = next(a for a in sys.argv if a.startswith("--gtest_output=json:")).partiti
 json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path, "w"))
 """
 
-    def run_whole(self, *more):
+    def run_whole(self, *more, gradflow=GRADFLOW, tests=TESTS):
         build, out = os.path.join(self.folder, "build"), os.path.join(self.folder, "out")
-        self.script("build/gradflow", self.GRADFLOW)
-        for name in ("test_kernels", "test_engine"):
-            self.script("build/tests/" + name, self.TESTS)
+        self.script("build/gradflow", gradflow)
+        for name in gpu_check.TEST_PROGRAMS:
+            self.script("build/tests/" + name, tests)
         self.script("fake/torch.py", "import json, sys\nprint(json.dumps({'reason': 'no PyTorch (made up)'}))\nsys.exit(3)\n")
         self.script("fake/numpy.py", "raise SystemExit('no NumPy')\n")
         code = ("import sys; sys.path.insert(0, sys.argv[1]); import gpu_check; gpu_check.gpu_count = lambda library: (1, ''); "
@@ -318,7 +344,7 @@ json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path,
         # The comparisons with NumPy and PyTorch fail here, as both are made up; that stops nothing.
         self.assertEqual({name for name, status in statuses.items() if status == "failed"}, {"networks against NumPy", "networks against PyTorch"}, done.stdout)
         self.assertEqual({name for name, status in statuses.items() if status == "passed"},
-                         {"device", "test_kernels", "test_engine", "kernels", "training steps", "demo"}, done.stdout)
+                         {"device", *gpu_check.TEST_PROGRAMS, "kernels", "training steps", "demo"}, done.stdout)
         self.assertEqual({name for name, status in statuses.items() if status == "skipped"}, set(gpu_check.SANITIZERS))
         self.assertEqual(done.returncode, 1)
         self.assertEqual(summary["revision"], "0123456789ab")
@@ -326,6 +352,23 @@ json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path,
         self.assertIn("| ResNet-20, bf16 | with probes ÷ without | at most 1.02 | 1.010 | met |", text)
         self.assertIn("| fill_f32 | 200.0 |", text)
         self.assertIn("no PyTorch (made up)", text)
+
+    def test_programs_that_hang_do_not_hold_it_up(self):
+        hang = "\nimport time\n{}time.sleep(600)\n"
+        started = time.monotonic()
+        done, summary, text = self.run_whole("--minutes", "0.15", gradflow=self.GRADFLOW + hang.format("if a[0] != 'info': "),
+                                             tests=self.TESTS + hang.format(""))
+        self.assertLess(time.monotonic() - started, 9 + 15)  # what starting and ending a dozen interpreters takes
+        statuses = {step["name"]: step["status"] for step in summary["steps"]}
+        self.assertEqual(statuses["device"], "passed", done.stdout)
+        for name in ("test_kernels", "kernels", "training steps", "demo"):
+            self.assertIn(statuses[name], ("timeout", "failed", "skipped"), done.stdout)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("| test_kernels | timeout |", text)
+
+    def test_no_test_is_no_success(self):
+        _, summary, _ = self.run_whole("--parts", "tests", tests=self.TESTS.replace("COMPLETED", "SKIPPED"))
+        self.assertEqual([(step["status"], step["detail"]) for step in summary["steps"][1:4]], [("failed", "no test ran")] * 3)
 
     def test_one_part(self):
         done, summary, text = self.run_whole("--parts", "demo")

@@ -10,12 +10,14 @@
 #include <optional>
 
 #include "apps/bench/kernels/bench_kernels.h"
+#include "apps/bench/kernels/operands.h"
 #include "apps/bench/profile_command.h"
 #include "apps/common/network.h"
 #include "apps/common/text_table.h"
 #include "apps/terminal/progress.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
+#include "gradflow/engine/safetensors.h"
 
 namespace gradflow::app {
 namespace {
@@ -24,7 +26,7 @@ constexpr std::size_t kMostKernels = 12;  // that a profiler's command line name
 
 struct Options {
   KernelBenchOptions bench;
-  std::string json, csv, svg;
+  std::string json, csv, svg, numbers;
   bool list = false, print_commands = false;
 };
 
@@ -34,10 +36,16 @@ int list_cases(const Options& o) {
   return 0;
 }
 
+void save_numbers(const std::string& file) {
+  const std::vector<float> numbers = operand_numbers();
+  write_safetensors(file, std::vector{TensorToStore{.name = "numbers", .type = StoredType::f32, .shape = {numbers.size()},
+                                                     .data = numbers.data()}});
+}
+
 int run(const Options& o) {
   check_device_name(o.bench.device);
   if (o.list) return list_cases(o);
-  require_outputs({{"--json", o.json}, {"--csv", o.csv}, {"--svg", o.svg}});
+  require_outputs({{"--json", o.json}, {"--csv", o.csv}, {"--svg", o.svg}, {"--save-numbers", o.numbers}});
   std::optional<Progress> progress;
   const KernelBenchResult r =
       bench_kernels(o.bench, [&](std::size_t done, std::size_t total, const std::string& name) {
@@ -48,9 +56,10 @@ int run(const Options& o) {
   if (progress) progress->finish();
   if (!o.json.empty()) write_file_atomically(o.json, kernels_json(o.bench, r));
   if (!o.csv.empty()) write_file_atomically(o.csv, kernels_csv(r));
+  if (!o.numbers.empty()) save_numbers(o.numbers);
   if (!o.svg.empty()) write_file_atomically(o.svg, kernels_svg(r));
   bool printed = true;  // unless something else goes to the terminal
-  for (const std::string& file : {o.json, o.csv, o.svg}) printed = printed && file != "/dev/stdout";
+  for (const std::string& file : {o.json, o.csv, o.svg, o.numbers}) printed = printed && file != "/dev/stdout";
   if (printed) fmt::print("{}", kernels_text(r, terminal_width(stdout)));
   if (o.print_commands) {
     ProfileTarget target{.command = command_line(), .on_host = r.device.name == "cpu"};
@@ -91,6 +100,8 @@ void add_bench_kernels(CLI::App& bench, std::function<int()>& run_it) {
       ->capture_default_str();
   command->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
   command->add_option("--csv", o->csv, "write the rows as CSV")->type_name("FILE");
+  command->add_option("--save-numbers", o->numbers, "write the numbers that operands hold, one after another and again (safetensors)")
+      ->type_name("FILE");
   command->add_option("--svg", o->svg, "write a picture: bars of the share of the bandwidth")
       ->type_name("FILE");
   command->add_flag("--list", o->list, "print the names that --only would choose, measure nothing");

@@ -28,15 +28,21 @@ void append(std::vector<std::byte>& to, DType dtype, float value) {
   to.insert(to.end(), bytes, bytes + size_of(dtype));
 }
 
-std::vector<std::byte> some_numbers(DType dtype, std::size_t n, bool positive) {
+// Of a block of numbers. No power of two, so that operands of such lengths do not hold the same numbers.
+constexpr std::size_t kBlock = 1000003;
+
+std::vector<float> normal_numbers(std::size_t n) {
   std::mt19937 generator(1);
   std::normal_distribution<float> normal;
+  std::vector<float> numbers(n);
+  for (float& x : numbers) x = normal(generator);
+  return numbers;
+}
+
+std::vector<std::byte> some_numbers(DType dtype, std::size_t n, bool positive) {
   std::vector<std::byte> bytes;
   bytes.reserve(n * size_of(dtype));
-  for (std::size_t i = 0; i < n; ++i) {
-    const float x = normal(generator);
-    append(bytes, dtype, positive ? x * x : x);
-  }
+  for (const float x : normal_numbers(n)) append(bytes, dtype, positive ? x * x : x);
   return bytes;
 }
 
@@ -88,17 +94,18 @@ std::vector<std::byte> image(const Operand& o) {
 
 }  // namespace
 
+std::vector<float> operand_numbers() { return normal_numbers(kBlock); }
+
 std::size_t OperandPool::set_bytes(const Work& work) {
   std::size_t bytes = 0;
   for (const Operand& o : work.operands) bytes += room(o);
   return bytes;
 }
 
-// A block of numbers from the host, doubled on the device. Its length is no power of two, so that operands of
-// such lengths do not hold the same numbers. Earlier launches left their results there: it is filled anew.
+// A block of numbers from the host, doubled on the device. Earlier launches left their results there: it is filled anew.
 void OperandPool::fill_with_numbers(DType dtype, std::size_t bytes) {
   std::vector<std::byte>& block = blocks_[dtype];
-  if (block.empty()) block = some_numbers(dtype, 1000003, false);
+  if (block.empty()) block = some_numbers(dtype, kBlock, false);
   std::size_t done = std::min(block.size(), bytes);
   backend_.copy_in(memory_.data(), block.data(), done);
   while (done < bytes) {

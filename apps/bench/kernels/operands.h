@@ -10,6 +10,9 @@
 
 namespace gradflow::app {
 
+// The standard normal numbers that every operand of numbers is made of, repeated one after another: what a peer takes, too.
+std::vector<float> operand_numbers();
+
 // Grows to the largest case and is used again for the next: allocating is slow. One case at a time.
 class OperandPool {
  public:
