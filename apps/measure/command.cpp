@@ -40,6 +40,7 @@ int run_measure(const Options& o) {
   if (!o.weights.empty()) load_weights(o.weights, *network.parameters);
   ExecutorOptions options;
   options.retain = !o.tensors.empty();
+  options.fuse = false;  // readings name the layers as they were built
   options.probes = measuring_probes(network.model);
   const std::unique_ptr<Executor> owner = network.make_executor(o.network, nullptr, options);
   Executor& executor = *owner;

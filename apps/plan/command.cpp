@@ -24,12 +24,9 @@ struct Options {
   bool no_reuse = false, no_fuse = false, inference = false;
 };
 
-// As the executor does: what has a probe stays.
+// As the executor does.
 void fuse(PlannedStep& step, Backend& device) {
-  std::vector<ValueId> kept;
-  for (const ProbeRequest& r : step.options.probes)
-    if (r.target == ProbeTarget::value || r.target == ProbeTarget::gradient) kept.push_back(r.id);
-  Graph fused = step.model.graph.fused(kept);
+  Graph fused = fused_for(step.model.graph, step.options.probes);
   if (fused.nodes().size() == step.model.graph.nodes().size()) return;
   const Plan before = make_plan(step.model.graph, step.options, device);
   PlannedStep::Unfused unfused{.layers = step.model.graph.nodes().size(), .launches = before.launches.size(),

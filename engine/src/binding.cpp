@@ -51,12 +51,7 @@ std::size_t bytes_of(const Optimizer* optimizer) {
 
 Graph as_run(Graph g, const ExecutorOptions& o) {
   if (!o.fuse || o.retain) return g;
-  std::vector<ValueId> kept;
-  for (const ProbeRequest& r : o.probes)
-    if ((r.target == ProbeTarget::value || r.target == ProbeTarget::gradient) && r.id >= 0 &&
-        r.id < static_cast<ValueId>(g.values().size()))
-      kept.push_back(r.id);
-  return g.fused(kept);
+  return fused_for(g, o.probes, o.fuse_probes);
 }
 
 Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options) {
@@ -142,8 +137,13 @@ void Binding::bind_nodes() {
     w.prepared = b.prepared.get();
   }
   using Where = ProbePlace::Where;
-  const auto bind = [&](const ProbePlace& place, auto* to, auto of_x, auto of_y, auto of_dy, auto of_dx) {
+  const auto bind = [&](const ProbePlace& place, auto* to, auto ProbeSinks::*kind, auto of_x, auto of_y, auto of_dy, auto of_dx) {
     if (place.node == kNobody) return;
+    if (place.between != kNobody) {
+      BoundNode& b = nodes_[at(place.node)];
+      (place.where == Where::forward_between ? b.between : b.dbetween).at(at(place.between)).*kind = to;
+      return;
+    }
     const auto sink = place.where == Where::forward_x     ? of_x
                       : place.where == Where::forward_y   ? of_y
                       : place.where == Where::backward_dy ? of_dy
@@ -152,8 +152,8 @@ void Binding::bind_nodes() {
   };
   using N = BoundNode;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    bind(plan.probe_places[i], slots_[i].stats, &N::x_stats, &N::y_stats, &N::dy_stats, &N::dx_stats);
-    bind(plan.exponent_places[i], slots_[i].exponents, &N::x_exponents, &N::y_exponents, &N::dy_exponents, &N::dx_exponents);
+    bind(plan.probe_places[i], slots_[i].stats, &ProbeSinks::stats, &N::x_stats, &N::y_stats, &N::dy_stats, &N::dx_stats);
+    bind(plan.exponent_places[i], slots_[i].exponents, &ProbeSinks::exponents, &N::x_exponents, &N::y_exponents, &N::dy_exponents, &N::dx_exponents);
   }
 }
 
@@ -203,6 +203,10 @@ void Binding::launch(int index, Probing probing) {
 
 void Binding::run(const Launch& l, int index, Probing probing) {
   const bool probes = probing != Probing::off, exponents = probing == Probing::all;
+  const auto asked = [&](BetweenSinks sinks) {
+    for (ProbeSinks& s : sinks) s = {probes ? s.stats : nullptr, exponents ? s.exponents : nullptr};
+    return sinks;
+  };
   switch (l.kind) {
     case LaunchKind::forward: {
       BoundNode& b = nodes_[at(l.node)];
@@ -210,6 +214,7 @@ void Binding::run(const Launch& l, int index, Probing probing) {
       b.forward.y_stats = probes ? b.y_stats : nullptr;
       b.forward.x_exponents = exponents ? b.x_exponents : nullptr;
       b.forward.y_exponents = exponents ? b.y_exponents : nullptr;
+      b.forward.between = asked(b.between);
       return graph.node(l.node).layer->forward(b.forward);
     }
     case LaunchKind::backward: {
@@ -218,6 +223,7 @@ void Binding::run(const Launch& l, int index, Probing probing) {
       b.backward.dx_stats = probes ? b.dx_stats : nullptr;
       b.backward.dy_exponents = exponents ? b.dy_exponents : nullptr;
       b.backward.dx_exponents = exponents ? b.dx_exponents : nullptr;
+      b.backward.between = asked(b.dbetween);
       return graph.node(l.node).layer->backward(b.backward);
     }
     case LaunchKind::update: {

@@ -54,6 +54,7 @@ class Binding {
     BackwardContext backward;
     Stats *x_stats = nullptr, *y_stats = nullptr, *dy_stats = nullptr, *dx_stats = nullptr;
     std::uint64_t *x_exponents = nullptr, *y_exponents = nullptr, *dy_exponents = nullptr, *dx_exponents = nullptr;
+    BetweenSinks between, dbetween;
   };
   struct BoundUpdate {
     std::unique_ptr<kernels::Update> with_probes, without_probes;

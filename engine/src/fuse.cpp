@@ -21,10 +21,11 @@ void append(auto& to, const auto& from) { to.insert(to.end(), from.begin(), from
 
 }  // namespace
 
-Graph Graph::fused(std::span<const ValueId> kept) const {
+Graph Graph::fused(std::span<const ValueId> kept, std::span<const ValueId> measured) const {
   Graph g = *this;
-  std::vector<bool> keep(g.values_.size()), gone(g.nodes_.size());
+  std::vector<bool> keep(g.values_.size()), watched(g.values_.size()), gone(g.nodes_.size());
   for (const ValueId v : kept) keep.at(at(v)) = true;
+  for (const ValueId v : measured) watched.at(at(v)) = true;
 
   // `first` and then the only reader of its output, in the reader's place; false if they stay two.
   const auto try_fuse = [&](const Node& first) -> NodeId {
@@ -39,6 +40,10 @@ Graph Graph::fused(std::span<const ValueId> kept) const {
     Node node = first;
     node.layer = first.layer->fuse(*next.layer, operand);
     if (!node.layer || next.outputs.size() != 1) return kNobody;
+    node.between.push_back(between);
+    append(node.between, next.between);
+    const bool looked_at = std::ranges::any_of(node.between, [&](ValueId v) { return watched[at(v)]; });
+    if (looked_at && !node.layer->fused_stats().between) return kNobody;
     for (const ValueId v : next.inputs)
       if (v != between) node.inputs.push_back(v);
     if (any_twice(node.inputs)) return kNobody;  // its gradient would have two parts in one launch

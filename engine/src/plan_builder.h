@@ -35,6 +35,11 @@ class PlanBuilder {
   std::vector<std::vector<int>> value_probes_, gradient_probes_, parameter_probes_;  // request indices by id
   std::vector<int> snapshot_time_, split_time_;    // by request
 
+  struct Between {  // a value inside a fused layer
+    NodeId node = kNobody;
+    int place = kNobody;  // in Node::between
+  };
+  Between between(ValueId v) const;
   bool has_gradient(ValueId v) const { return !contributors_[static_cast<std::size_t>(v)].empty(); }
   void check(const ProbeRequest& request) const;
   ProbePlace place(const ProbeRequest& request) const;

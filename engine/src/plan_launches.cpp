@@ -79,6 +79,16 @@ void PlanBuilder::find_gradient_flow() {
   if (!any_loss) throw UserError("the graph has no loss: a training plan needs one to start backward from");
 }
 
+PlanBuilder::Between PlanBuilder::between(ValueId v) const {
+  if (!graph_.value(v).fused_away) return {};
+  for (NodeId n = 0; n < static_cast<NodeId>(graph_.nodes().size()); ++n) {
+    const auto& inside = graph_.node(n).between;
+    const auto found = std::ranges::find(inside, v);
+    if (found != inside.end()) return {n, static_cast<int>(found - inside.begin())};
+  }
+  return {};
+}
+
 void PlanBuilder::check(const ProbeRequest& r) const {
   const bool on_value = r.target == ProbeTarget::value || r.target == ProbeTarget::gradient;
   const int limit = static_cast<int>(on_value ? graph_.values().size() : graph_.parameters().size());
@@ -88,8 +98,14 @@ void PlanBuilder::check(const ProbeRequest& r) const {
   const auto refuse = [&](const char* why) {
     throw UserError(fmt::format("a probe on the {} of '{}' cannot run: {}", name_of(r.target), name, why));
   };
-  if (on_value && graph_.value(r.id).fused_away) refuse("it lies inside a fused layer and is never in memory");
-  if (r.target == ProbeTarget::gradient && !has_gradient(r.id)) refuse("it has no gradient in this plan");
+  bool gradient = r.target == ProbeTarget::gradient && has_gradient(r.id);
+  if (on_value && graph_.value(r.id).fused_away) {
+    const NodeId inside = between(r.id).node;
+    const bool measured = inside != kNobody && graph_.node(inside).layer->fused_stats().between;
+    if (!measured || !options_.fuse_probes || r.alive || r.split) refuse("it lies inside a fused layer and is never in memory");
+    gradient = runs_backward_[at(inside)];
+  }
+  if (r.target == ProbeTarget::gradient && !gradient) refuse("it has no gradient in this plan");
   if (r.target == ProbeTarget::parameter_gradient && !options_.training) refuse("the plan is forward only");
   if (r.target == ProbeTarget::update && options_.update == UpdatePlacement::none) refuse("the plan has no optimizer");
   if (r.target == ProbeTarget::update && r.exponents) refuse("updates have scalars only");
@@ -108,6 +124,10 @@ ProbePlace PlanBuilder::place(const ProbeRequest& r) const {
     return options_.update == UpdatePlacement::none ? own : ProbePlace{Where::update, kNobody};
 
   const Value& value = graph_.value(r.id);
+  if (value.fused_away) {
+    const Between inside = between(r.id);
+    return {r.target == ProbeTarget::value ? Where::forward_between : Where::backward_between, inside.node, inside.place};
+  }
   const auto first_operand = [&](NodeId n) { return graph_.node(n).inputs.front() == r.id; };
   const auto fused = [&](NodeId n) { return graph_.node(n).layer->fused_stats(); };
   if (r.target == ProbeTarget::value) {
@@ -142,6 +162,9 @@ void PlanBuilder::place_probes() {
       });
     };
     const bool taken = asked_before(&ProbeRequest::stats);
+    if (((r.stats && taken) || (r.exponents && asked_before(&ProbeRequest::exponents))) && ride.between != kNobody)
+      throw UserError(fmt::format("a probe on the {} of '{}' is asked for twice, but it lies inside a fused layer and is never in memory",
+                                  name_of(r.target), graph_.value(r.id).name));
     if (r.target == ProbeTarget::update && r.stats && taken)
       throw UserError(fmt::format("a probe on the update of '{}' is asked for twice: once is enough", graph_.parameter(r.id).name));
     plan.probe_places.push_back(!r.stats ? ProbePlace{} : taken ? own : ride);

@@ -1,6 +1,8 @@
 #include "gradflow/engine/probe.h"
 
 #include <cmath>
+#include <set>
+#include <tuple>
 
 namespace gradflow {
 
@@ -18,6 +20,20 @@ const char* name_of(ProbeTarget target) noexcept {
 double GradientSplit::cosine() const noexcept {
   const double norms = first.norm() * rest.norm();
   return norms > 0 ? dot / norms : std::nan("");
+}
+
+Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool fuse_probes) {
+  std::vector<ValueId> kept, measured;
+  std::set<std::tuple<ProbeTarget, int, bool>> asked;  // target, id, and whether exponents
+  for (const ProbeRequest& r : probes) {
+    const bool on_value = r.target == ProbeTarget::value || r.target == ProbeTarget::gradient;
+    if (!on_value || r.id < 0 || r.id >= static_cast<int>(graph.values().size())) continue;
+    bool rides = fuse_probes && !r.alive && !r.split;
+    if (r.stats) rides = asked.emplace(r.target, r.id, false).second && rides;
+    if (r.exponents) rides = asked.emplace(r.target, r.id, true).second && rides;
+    (rides ? measured : kept).push_back(r.id);
+  }
+  return graph.fused(kept, measured);
 }
 
 std::vector<ProbeRequest> all_scalar_probes(const Graph& graph, bool training, bool with_updates) {

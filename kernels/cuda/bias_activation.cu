@@ -25,11 +25,25 @@ const BiasKernels<S>& kernels_of(PointwiseId id) {
   throw InternalError("pointwise op " + std::to_string(static_cast<int>(id)) + " has no CUDA kernels with a bias");
 }
 
+void refuse_sinks(PointwiseId op, const char* call) {
+  if (info_of(op).saves == Saves::y) return;
+  throw InternalError(std::string(call) + ": statistics of '" + std::string(info_of(op).name) +
+                      "', an op that does not save its output");
+}
+
 template <class S>
 void forward(Queue& queue, const BiasActivationForward& a) {
   const auto* x = static_cast<const S*>(a.x);
   const auto* bias = static_cast<const float*>(a.bias);
   auto* y = static_cast<S*>(a.y);
+  const Sinks z_sinks = sinks(a.z_stats, a.z_exponents), y_sinks = sinks(a.y_stats, a.y_exponents);
+  if (any(z_sinks) || any(y_sinks)) {
+    refuse_sinks(a.op, "bias_activation_forward");
+    const bool packs = a.columns % kMeasuredPack == 0 && all_aligned16(x, bias, y);
+    const BlockGrid grid = tile_grid<S, kMeasuredPack>(queue, a.rows, a.columns, packs);
+    return launch(queue, GRADFLOW_KERNEL_OF(S, bias_forward_stats), grid, a.op, x, bias, y, a.rows, a.columns, packs,
+                  z_sinks, y_sinks, second_scratch(queue, grid));
+  }
   const bool vector = a.columns % kPackOf<S> == 0 && all_aligned16(x, bias, y);
   launch(queue, kernels_of<S>(a.op).forward, tile_grid<S>(queue, a.rows, a.columns, vector), x, bias, y, a.rows,
          a.columns, vector);
@@ -44,9 +58,18 @@ void backward(Queue& queue, const BiasActivationBackward& a) {
   const auto* dy = static_cast<const S*>(a.dy);
   auto* dx = static_cast<S*>(a.dx);
   auto* dbias = a.bias_mode == GradMode::none ? nullptr : static_cast<float*>(a.dbias);
+  const bool accumulate = a.bias_mode == GradMode::accumulate;
+  const Sinks dy_sinks = sinks(a.dy_stats, a.dy_exponents), dx_sinks = sinks(a.dx_stats, a.dx_exponents);
+  if (any(dy_sinks) || any(dx_sinks)) {
+    refuse_sinks(a.op, "bias_activation_backward");
+    const bool packs = a.columns % kMeasuredPack == 0 && all_aligned16(saved, dy, dx);
+    const BlockGrid grid = tile_grid<S, kMeasuredPack>(queue, a.rows, a.columns, packs);
+    return launch(queue, GRADFLOW_KERNEL_OF(S, bias_backward_stats), grid, a.op, saved, dy, dx, dbias, a.rows,
+                  a.columns, packs, accumulate, queue.scratch, dy_sinks, dx_sinks, second_scratch(queue, grid));
+  }
   const bool vector = a.columns % kPackOf<S> == 0 && all_aligned16(saved, bias, dy, dx);
   launch(queue, kernels_of<S>(a.op).backward, tile_grid<S>(queue, a.rows, a.columns, vector), saved, bias, dy, dx, dbias,
-         a.rows, a.columns, vector, a.bias_mode == GradMode::accumulate, queue.scratch);
+         a.rows, a.columns, vector, accumulate, queue.scratch);
 }
 
 }  // namespace

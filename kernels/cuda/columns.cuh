@@ -20,9 +20,8 @@ inline constexpr unsigned kReduceTileColumns = 32;  // one row of a tile is one 
 inline constexpr unsigned kTileColumns = kReductionBytesPerBlock / sizeof(double);
 
 // Packs of columns where `vector`, else single ones; kTileColumns columns to a block either way.
-template <class S>
+template <class S, unsigned kPack = kPackOf<S>>
 BlockGrid tile_grid(const Queue& queue, std::size_t rows, std::size_t columns, bool vector) {
-  constexpr unsigned kPack = kPackOf<S>;
   return vector ? matrix_grid(queue, rows, columns / kPack, kTileColumns / kPack, 4)
                 : matrix_grid(queue, rows, columns, kTileColumns, 16);
 }

@@ -11,6 +11,7 @@
 
 #include "gradflow/kernels/stats.h"
 #include "kernels/cuda/queue.h"
+#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/simt.h"
 #include "kernels/cuda/storage.cuh"
 
@@ -26,14 +27,14 @@ __device__ inline unsigned exponent_bin(float x) {
 }
 static_assert(kZeroBin == 0 && kMinExponent == -149 && 255 + 23 == kInfinityBin && kNanBin == kInfinityBin + 1);
 
-// K histograms at a time.
-template <int K>
+// K histograms at a time; threads are numbered as Place says.
+template <int K, class Place = AlongX>
 class BlockHistograms {
  public:
-  __device__ BlockHistograms() : counts_(shared() + threadIdx.x / 32 * kExponentBins) {}
+  __device__ BlockHistograms() : counts_(shared() + Place::thread() / 32 * kExponentBins) {}
 
   __device__ void clear() const {
-    for (unsigned i = threadIdx.x; i < K * kOne; i += blockDim.x) shared()[i] = 0;
+    for (unsigned i = Place::thread(); i < K * kOne; i += Place::threads()) shared()[i] = 0;
     __syncthreads();
   }
 
@@ -46,7 +47,7 @@ class BlockHistograms {
   __device__ void flush(int which, unsigned long long* bins) const {
     if (bins == nullptr) return;
     __syncthreads();
-    for (unsigned bin = threadIdx.x; bin < kExponentBins; bin += blockDim.x) {
+    for (unsigned bin = Place::thread(); bin < kExponentBins; bin += Place::threads()) {
       unsigned long long total = 0;
       for (unsigned w = 0; w < kWarps; ++w) total += shared()[which * kOne + w * kExponentBins + bin];
       if (total != 0) atomicAdd(&bins[bin], total);

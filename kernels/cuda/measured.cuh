@@ -4,9 +4,13 @@
 //   measured.begin();
 //   measured.add(0, pack);                      // as packs go by; of an output: as it is stored
 //   measured.finish(n, scratch);                // every thread of the grid
+//
+// A pass that also sums columns has a grid in two dimensions (Place is InPlane), and two reductions at a time: the
+// second one's room is second_scratch().
 #pragma once
 
 #include "kernels/cuda/exponents.cuh"
+#include "kernels/cuda/output_op.cuh"
 #include "kernels/cuda/stats.cuh"
 #include "kernels/cuda/stream.cuh"
 
@@ -24,11 +28,18 @@ inline Sinks sinks(Stats* stats, std::uint64_t* exponents) {
 }
 inline bool any(const Sinks& sinks) { return sinks.stats != nullptr || sinks.exponents != nullptr; }
 
-template <int K>
+// No reduction over columns has a ticket so far behind: where its tiles have more than one block each, they are half
+// as many as max_blocks() at most. Any number of blocks; takes the queue's workspace.
+inline ReductionScratch second_scratch(Queue& queue, const BlockGrid& grid) {
+  return {queue.scratch.tickets + (queue.max_blocks() - 1),
+          queue.workspace(std::size_t{grid.x} * grid.y * kReductionBytesPerBlock)};
+}
+
+template <int K, class Place = AlongX>
 struct Measured {
   Sinks to[K];
   StatsOfFloats seen[K];
-  BlockHistograms<K> counts;
+  BlockHistograms<K, Place> counts;
 
   __device__ void begin() const {
     bool asked = false;
@@ -37,11 +48,11 @@ struct Measured {
     if (asked) counts.clear();
   }
 
-  // `Op` decides what counts as saturated.
+  // `op` decides what counts as saturated.
   template <class Op = ops::Identity, int W>
-  __device__ void add(int which, const Pack<W>& pack) {
+  __device__ void add(int which, const Pack<W>& pack, const Op& op = {}) {
 #pragma unroll
-    for (int k = 0; k < W; ++k) seen[which].add(pack.v[k], Op::saturated(pack.v[k]));
+    for (int k = 0; k < W; ++k) seen[which].add(pack.v[k], op.saturated(pack.v[k]));
     if (to[which].exponents != nullptr) counts.add(which, pack);
   }
 
@@ -52,17 +63,17 @@ struct Measured {
       counts.flush(k, to[k].exponents);
       total.of[k] = seen[k].partial();
     }
-    if (!grid_reduce(total, scratch)) return;
+    if (!grid_reduce<StatsSet<K>, Place>(total, scratch)) return;
 #pragma unroll
     for (int k = 0; k < K; ++k) total.of[k].add_to(to[k].stats, n);
   }
 };
 
-template <>
-struct Measured<0> {
+template <class Place>
+struct Measured<0, Place> {
   __device__ void begin() const {}
   template <class Op = ops::Identity, int W>
-  __device__ void add(int, const Pack<W>&) const {}
+  __device__ void add(int, const Pack<W>&, const Op& = {}) const {}
   __device__ void finish(std::size_t, const ReductionScratch&) const {}
 };
 

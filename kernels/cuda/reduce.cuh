@@ -15,6 +15,20 @@ namespace gradflow::kernels::cuda {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
+// How the threads of a block and the blocks of a grid are numbered: along x alone, or in x and y.
+struct AlongX {
+  static __device__ unsigned thread() { return threadIdx.x; }
+  static __device__ unsigned threads() { return blockDim.x; }
+  static __device__ unsigned block() { return blockIdx.x; }
+  static __device__ unsigned blocks() { return gridDim.x; }
+};
+struct InPlane {
+  static __device__ unsigned thread() { return threadIdx.y * blockDim.x + threadIdx.x; }
+  static __device__ unsigned threads() { return blockDim.x * blockDim.y; }
+  static __device__ unsigned block() { return blockIdx.y * gridDim.x + blockIdx.x; }
+  static __device__ unsigned blocks() { return gridDim.x * gridDim.y; }
+};
+
 // The result is valid in lane 0.
 template <class P>
 __device__ inline P warp_reduce(P mine) {
@@ -23,19 +37,19 @@ __device__ inline P warp_reduce(P mine) {
   return mine;
 }
 
-// The result is valid in thread 0. Blocks are one-dimensional, a whole number of warps, at most 256
-// threads. Every thread of the block must call it.
-template <class P>
+// The result is valid in thread 0. A block is a whole number of warps, at most 256 threads, numbered as Place says.
+// Every thread of the block must call it.
+template <class P, class Place = AlongX>
 __device__ inline P block_reduce(P mine) {
   SIMT_SHARED(P, warps, [8]);
-  const unsigned warp = threadIdx.x / 32;
-  const unsigned lane = threadIdx.x % 32;
+  const unsigned warp = Place::thread() / 32;
+  const unsigned lane = Place::thread() % 32;
   mine = warp_reduce(mine);
   __syncthreads();  // a previous call may still be reading
   if (lane == 0) warps[warp] = mine;
   __syncthreads();
   if (warp == 0) {
-    mine = lane < blockDim.x / 32 ? warps[lane] : P{};
+    mine = lane < Place::threads() / 32 ? warps[lane] : P{};
     mine = warp_reduce(mine);
   }
   return mine;
@@ -57,21 +71,21 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
   return last;
 }
 
-// Reduces `mine` over the whole (one-dimensional) grid; true in exactly one thread, which then holds the
-// total in `mine`. sizeof(P) <= kReductionBytesPerBlock.
-template <class P>
+// Reduces `mine` over the whole grid; true in exactly one thread, which then holds the total in `mine`.
+// sizeof(P) <= kReductionBytesPerBlock.
+template <class P, class Place = AlongX>
 __device__ inline bool grid_reduce(P& mine, const ReductionScratch& scratch) {
   static_assert(sizeof(P) <= kReductionBytesPerBlock);
-  mine = block_reduce(mine);
-  if (gridDim.x > 1) {
+  mine = block_reduce<P, Place>(mine);
+  if (Place::blocks() > 1) {
     P* partials = static_cast<P*>(scratch.partials);
-    if (threadIdx.x == 0) partials[blockIdx.x] = mine;
-    if (!last_block(scratch.tickets, gridDim.x)) return false;
+    if (Place::thread() == 0) partials[Place::block()] = mine;
+    if (!last_block(scratch.tickets, Place::blocks())) return false;
     mine = P{};
-    for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x) mine.merge(partials[b]);
-    mine = block_reduce(mine);
+    for (unsigned b = Place::thread(); b < Place::blocks(); b += Place::threads()) mine.merge(partials[b]);
+    mine = block_reduce<P, Place>(mine);
   }
-  return threadIdx.x == 0;
+  return Place::thread() == 0;
 }
 
 }  // namespace gradflow::kernels::cuda

@@ -30,14 +30,22 @@ void add_to(Inference& layer, PointwiseId op) {
   layer.backward.flops += 3 * n;
 }
 
+FusedStats fused_stats(PointwiseId op) {
+  const bool acts = op != PointwiseId::identity;
+  return {.y = acts, .dy = acts, .between = acts, .output_op = op};
+}
+
 void forward(ForwardContext& c, PointwiseId op) {
   if (op == PointwiseId::identity) return;
   const Tensor& y = c.y[0];
+  const ProbeSinks& z = c.between[0];
   if (bias_in_product(op, *c.backend))
-    c.backend->pointwise_forward({.op = op, .dtype = y.dtype(), .n = y.elements(), .x = y.data, .y = y.data});
+    c.backend->pointwise_forward({.op = op, .dtype = y.dtype(), .n = y.elements(), .x = y.data, .y = y.data,
+                                  .x_stats = z.stats, .y_stats = c.y_stats, .x_exponents = z.exponents, .y_exponents = c.y_exponents});
   else
     c.backend->bias_activation_forward({.op = op, .dtype = y.dtype(), .rows = y.shape().rows(), .columns = columns_of(y),
-                                        .x = y.data, .bias = c.parameters[1].data, .y = y.data});
+                                        .x = y.data, .bias = c.parameters[1].data, .y = y.data, .z_stats = z.stats, .y_stats = c.y_stats,
+                                        .z_exponents = z.exponents, .y_exponents = c.y_exponents});
 }
 
 const void* backward(BackwardContext& c, PointwiseId op) {
@@ -45,7 +53,9 @@ const void* backward(BackwardContext& c, PointwiseId op) {
   if (op != PointwiseId::identity) {
     c.backend->bias_activation_backward({.op = op, .dtype = dy.dtype(), .rows = dy.shape().rows(), .columns = columns_of(dy),
                                          .saved = c.y[0].data, .dy = dy.data, .dx = c.scratch,
-                                         .dbias = c.dparameters[1].data, .bias_mode = c.parameter_modes[1]});
+                                         .dbias = c.dparameters[1].data, .bias_mode = c.parameter_modes[1],
+                                         .dy_stats = c.dy_stats, .dx_stats = c.between[0].stats,
+                                         .dy_exponents = c.dy_exponents, .dx_exponents = c.between[0].exponents});
     return c.scratch;
   }
   if (c.dparameters.size() > 1)

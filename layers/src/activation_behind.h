@@ -19,6 +19,9 @@ bool bias_in_product(PointwiseId op, const Backend& backend);
 // What the activation needs and costs besides the layer.
 void add_to(Inference& layer, PointwiseId op);
 
+// What a layer with `op` behind it measures: both sides of the activation, both ways.
+FusedStats fused_stats(PointwiseId op);
+
 // y holds the product.
 void forward(ForwardContext& c, PointwiseId op);
 

@@ -93,6 +93,8 @@ std::shared_ptr<const Layer> Convolution::fuse(const Layer& next, std::size_t) c
   return fused;
 }
 
+FusedStats Convolution::fused_stats() const noexcept { return behind::fused_stats(op_); }
+
 std::unique_ptr<Prepared> Convolution::prepare(std::span<const TensorSpec> inputs, Backend& backend) const {
   auto p = std::make_unique<Booked>();
   kernels::ConvolutionDesc desc = describe(inputs[0]);

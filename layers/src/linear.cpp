@@ -61,6 +61,8 @@ std::shared_ptr<const Layer> Linear::fuse(const Layer& next, std::size_t) const 
   return fused;
 }
 
+FusedStats Linear::fused_stats() const noexcept { return behind::fused_stats(op_); }
+
 std::unique_ptr<Prepared> Linear::prepare(std::span<const TensorSpec> inputs, Backend& backend) const {
   auto p = std::make_unique<Products>();
   const TensorSpec& x = inputs[0];

@@ -63,6 +63,30 @@ class Fusion : public BackendTest {
   }
 };
 
+// Sinks of one array, and what they must hold: its statistics as dtype stores it, and its histogram.
+template <class S>
+class Sinks {
+ public:
+  explicit Sinks(Backend& device) : device_(device), stats_(device, 1), bins_(device, kExponentBins) {}
+  Stats* stats() { return stats_.data(); }
+  std::uint64_t* bins() { return bins_.data(); }
+  Stats seen() const { return stats_.front(); }
+
+  void expect(const std::vector<S>& stored, PointwiseId op = PointwiseId::identity) {
+    const auto x = widened(stored);
+    expect_stats(stats_.front(), naive_stats(x, op), sum_of_magnitudes(x));
+    DeviceArray<S> copy(device_, stored);
+    DeviceArray<std::uint64_t> want(device_, kExponentBins);
+    device_.exponent_histogram({Stored<S>::dtype, stored.size(), copy.data(), want.data()});
+    EXPECT_EQ(bins_.get(), want.get());
+  }
+
+ private:
+  Backend& device_;
+  DeviceArray<Stats> stats_;
+  DeviceArray<std::uint64_t> bins_;
+};
+
 struct Shape {
   std::size_t rows, columns;
 };
@@ -121,6 +145,59 @@ TEST_P(Fusion, BiasAndActivation) {
         }
       }
     });
+  });
+}
+
+// The same bits with sinks as without, and each sink has what was measured on its own.
+TEST_P(Fusion, BiasAndActivationMeasured) {
+  Random random(93);
+  for_each_storage([&]<class S>() {
+    using T = typename Stored<S>::Wide;
+    constexpr DType dtype = Stored<S>::dtype;
+    for (const PointwiseId op : {PointwiseId::relu, PointwiseId::tanh, PointwiseId::identity}) {
+      for (const auto& [rows, columns] : kShapes) {
+        const std::size_t n = rows * columns, offset = columns % 5 == 0 ? 1 : 0;
+        SCOPED_TRACE(fmt::format("{} {} {}x{}", name_of(dtype), info_of(op).name, rows, columns));
+        const std::vector<T> x = wild<S>(random, n), bias = random.normals<T>(columns);
+        std::vector<T> z(n);
+        for (std::size_t i = 0; i < n; ++i) z[i] = x[i] + bias[i % columns];
+        DeviceArray<S> in(device(), narrowed<S>(x), offset), plain(device(), n, S{}, offset);
+        DeviceArray<T> b(device(), bias, offset);
+        device().bias_activation_forward({op, dtype, rows, columns, in.data(), b.data(), plain.data()});
+        Sinks<S> of_z(device()), of_y(device());
+        device().bias_activation_forward({op, dtype, rows, columns, in.data(), b.data(), in.data(), of_z.stats(),
+                                          of_y.stats(), of_z.bins(), of_y.bins()});
+        EXPECT_TRUE(all_same(widened(in.get()), widened(plain.get())));
+        of_z.expect(narrowed<S>(z));
+        of_y.expect(plain.get(), op);
+
+        const std::vector<S> dy = narrowed<S>(wild<S>(random, n));
+        const std::vector<T> old = random.normals<T>(columns);
+        for (const GradMode mode : {GradMode::none, GradMode::accumulate}) {
+          DeviceArray<S> from(device(), dy, offset), plain_dx(device(), n, S{}, offset), d(device(), dy, offset);
+          DeviceArray<T> plain_dbias(device(), old), dbias(device(), old);
+          device().bias_activation_backward({op, dtype, rows, columns, plain.data(), nullptr, from.data(),
+                                             plain_dx.data(), plain_dbias.data(), mode});
+          Sinks<S> of_dy(device()), of_dx(device());
+          device().bias_activation_backward({op, dtype, rows, columns, plain.data(), nullptr, d.data(), d.data(),
+                                             dbias.data(), mode, of_dy.stats(), of_dx.stats(), of_dy.bins(),
+                                             of_dx.bins()});
+          EXPECT_TRUE(all_same(widened(d.get()), widened(plain_dx.get())));
+          // bf16 columns may be cut otherwise: sums in f64 in another order, one rounding.
+          const std::vector<T> sums = plain_dbias.get();
+          EXPECT_TRUE(all_near(dbias.get(), std::vector<double>(sums.begin(), sums.end()), [&](std::size_t c) {
+            return 2 * epsilon<T>() * std::fabs(double(sums[c]));
+          }));
+          of_dy.expect(dy);
+          of_dx.expect(plain_dx.get());
+        }
+        // One sink of four.
+        Sinks<S> alone(device());
+        device().bias_activation_backward({op, dtype, rows, columns, plain.data(), nullptr, in.data(), in.data(), nullptr,
+                                           GradMode::none, alone.stats()});
+        expect_stats(alone.seen(), naive_stats(widened(plain.get())), sum_of_magnitudes(widened(plain.get())));
+      }
+    }
   });
 }
 
@@ -186,6 +263,13 @@ TEST_P(Fusion, WhatCannotBeFusedIsRefused) {
                                              GradMode::none, gates.data(), 1, nullptr, op, x.data()}),
                  InternalError);
     EXPECT_THROW(device().bias_activation_backward({op, DType::f32, 2, 2, x.data(), nullptr, x.data(), x.data()}),
+                 InternalError);
+    DeviceArray<Stats> seen(device(), 1);
+    EXPECT_THROW(device().bias_activation_forward(
+                     {op, DType::f32, 2, 2, x.data(), x.data(), x.data(), seen.data()}),
+                 InternalError);
+    EXPECT_THROW(device().bias_activation_backward({op, DType::f32, 2, 2, x.data(), x.data(), x.data(), x.data(),
+                                                    nullptr, GradMode::none, seen.data()}),
                  InternalError);
   }
   EXPECT_THROW(device().residual_backward({DType::f32, 4, x.data(), x.data(), GradMode::overwrite, nullptr,

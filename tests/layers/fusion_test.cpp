@@ -99,6 +99,7 @@ INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining,
                            return name;
                          });
 
+// Everything is looked at: what no fused layer can measure stays apart.
 TEST(Fusion, ProbesKeepTheirValuesAndChangeNoBit) {
   for (const char* text : {"resnet:depth=8", "bf16 resnet:depth=8,act=tanh"}) {
     const Trained measured = train(text, true, true), apart = train(text, false, true),
@@ -106,6 +107,103 @@ TEST(Fusion, ProbesKeepTheirValuesAndChangeNoBit) {
     EXPECT_EQ(measured.launches, apart.launches);  // everything is looked at: nothing was fused
     EXPECT_EQ(measured.memory, fused.memory) << text;
   }
+}
+
+// One step with every probe and every histogram.
+struct Watched {
+  std::vector<ProbeReading> readings;
+  std::vector<std::vector<std::byte>> parameters;
+  int own_launches = 0;
+};
+
+Watched watch(const std::string& text, bool fuse) {
+  const bool bf16 = text.starts_with("bf16 ");
+  const Model m = small(text.substr(bf16 ? 5 : 0), bf16 ? DType::bf16 : DType::f32);
+  const std::unique_ptr<Backend> device = open_device("cpu", 2);
+  ParameterStore store(*device, m.graph);
+  store.initialize(m.spec.initializer(), 5);
+  Optimizer optimizer(store, {.learning_rate = 0.05});
+  ExecutorOptions options{.probes = all_scalar_probes(m.graph, true, true), .fuse = fuse};
+  for (ProbeRequest& r : options.probes) r.exponents = r.target != ProbeTarget::update;
+  Executor executor(m.graph, store, &optimizer, options);
+  const Tensor x = executor.input("x");
+  device->random_fill({.dtype = x.dtype(), .n = x.elements(), .x = x.data, .distribution = kernels::Distribution::normal,
+                       .seed = 3, .purpose = 1});
+  optimizer.set_step(1);
+  executor.step();
+  Watched seen{.readings = executor.read_probes(), .parameters = {}, .own_launches = 0};
+  for (const Tensor& t : store.parameters()) {
+    const auto* bytes = static_cast<const std::byte*>(t.data);
+    seen.parameters.emplace_back(bytes, bytes + t.bytes());
+  }
+  for (const Launch& l : executor.plan().launches) seen.own_launches += l.kind == LaunchKind::stats;
+  return seen;
+}
+
+// The arrays have the same bits, so what is counted is the same; sums may be formed in another order, each within the
+// 2^-19 of stats.h of the sum of magnitudes, which is at most sqrt(count * sum_squares).
+TEST(Fusion, AValueInsideIsMeasuredAsIfItWereStored) {
+  for (const char* text : {"mlp:depth=6,width=70,act=tanh", "mlp:depth=5,width=40", "bf16 mlp:depth=5,width=70,act=sigmoid",
+                           "plain:depth=8,norm=none", "bf16 resnet:depth=8,norm=none"}) {
+    SCOPED_TRACE(text);
+    const Watched fused = watch(text, true), apart = watch(text, false);
+    EXPECT_EQ(fused.parameters, apart.parameters);
+    EXPECT_LE(fused.own_launches, apart.own_launches);
+    ASSERT_EQ(fused.readings.size(), apart.readings.size());
+    for (std::size_t i = 0; i < fused.readings.size(); ++i) {
+      SCOPED_TRACE(i);
+      const Stats &a = fused.readings[i].stats, &b = apart.readings[i].stats;
+      EXPECT_GT(a.count, 0u);
+      EXPECT_EQ(a.count, b.count);
+      EXPECT_EQ(a.zeros, b.zeros);
+      EXPECT_EQ(a.denormals, b.denormals);
+      EXPECT_EQ(a.nonfinite, b.nonfinite);
+      EXPECT_EQ(a.saturated, b.saturated);
+      EXPECT_EQ(a.max_abs_bits, b.max_abs_bits);
+      EXPECT_LE(std::fabs(a.sum - b.sum), 0x1p-18 * std::sqrt(static_cast<double>(b.count) * b.sum_squares));
+      EXPECT_LE(std::fabs(a.sum_squares - b.sum_squares), 0x1p-18 * b.sum_squares);
+      EXPECT_EQ(fused.readings[i].exponents, apart.readings[i].exponents);
+    }
+  }
+}
+
+TEST(Fusion, ProbesOnWhatAFusedLayerMeasuresKeepNothingApart) {
+  const std::string text = "mlp:depth=4,width=8,act=tanh";
+  const Graph whole = small(text).graph, g = fused_for(whole, all_scalar_probes(whole, true, true));
+  EXPECT_EQ(g.nodes().size(), whole.fused({}).nodes().size());
+  const std::unique_ptr<Backend> device = open_device("cpu", 1);
+  const Plan plan = make_plan(g, {.probes = all_scalar_probes(whole, true, false)}, *device);
+  int inside = 0;
+  for (const ProbePlace& p : plan.probe_places) {
+    if (p.between == kNobody) continue;
+    ++inside;
+    EXPECT_TRUE(p.where == ProbePlace::Where::forward_between || p.where == ProbePlace::Where::backward_between);
+    EXPECT_EQ(g.node(p.node).layer->type(), "linear+tanh");
+  }
+  EXPECT_EQ(inside, 6);  // three linear layers, value and gradient
+}
+
+// What takes the tensor itself keeps it; asked of a graph without it, the plan says so.
+TEST(Fusion, AProbeThatNeedsTheTensorKeepsIt) {
+  const Graph whole = small("mlp:depth=4,width=8,act=tanh").graph;
+  const ValueId z = whole.find_value("block01.linear");
+  const std::unique_ptr<Backend> device = open_device("cpu", 1);
+  const ProbeRequest stats{.target = ProbeTarget::value, .id = z};
+  struct Asked {
+    std::vector<ProbeRequest> probes;
+    bool fuse_probes;
+    const char* refusal;
+  };
+  for (const Asked& asked :
+       {Asked{{{.target = ProbeTarget::value, .id = z, .alive = true}}, true, "it lies inside a fused layer"},
+        Asked{{stats}, false, "it lies inside a fused layer"}, Asked{{stats, stats}, true, "is asked for twice"}}) {
+    const Graph kept = fused_for(whole, asked.probes, asked.fuse_probes);
+    EXPECT_FALSE(kept.value(z).fused_away);
+    PlanOptions options{.probes = asked.probes, .fuse_probes = asked.fuse_probes};
+    EXPECT_GT(make_plan(kept, options, *device).launches.size(), 0u);
+    test::expect_error([&] { make_plan(whole.fused({}), options, *device); }, asked.refusal);
+  }
+  EXPECT_TRUE(fused_for(whole, std::vector{stats}).value(z).fused_away);
 }
 
 TEST(Fusion, WhatBecomesOne) {

@@ -136,6 +136,29 @@ void CaseList::fusions() {
         b.bias_activation_backward(a);
       };
     };
+    if (Op::id == PointwiseId::relu) {  // one operation stands for all that can be measured
+      const auto with_sinks = [work](std::size_t arrays, double reads) {
+        return [=, inner = work(arrays, reads)](std::size_t size) {
+          Work w = inner(size);
+          for (int i = 0; i < 2; ++i) w.operands.push_back(statistics());
+          return w;
+        };
+      };
+      KernelCase& seen = add("bias_forward_stats", "", "fusion", "bias_activation_forward", "forward");
+      seen.work = with_sinks(2, 1);
+      seen.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+        return [&b, a = kernels::BiasActivationForward{Op::id, t, w.rows, w.columns, p[0], p[2], p[1], stats_at(p[4]),
+                                                       stats_at(p[5])}] { b.bias_activation_forward(a); };
+      };
+      KernelCase& seen_back = add("bias_backward_stats", "", "fusion", "bias_activation_backward", "backward");
+      seen_back.work = with_sinks(3, 2);
+      seen_back.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+        return [&b, a = kernels::BiasActivationBackward{Op::id, t, w.rows, w.columns, p[0], nullptr, p[1], p[2], p[4],
+                                                        GradMode::overwrite, stats_at(p[5]), stats_at(p[6])}] {
+          b.bias_activation_backward(a);
+        };
+      };
+    }
     if (Op::id == PointwiseId::identity || Op::saves == Saves::x) return;
     KernelCase& add_forward = add("residual_" + op + "_forward", "", "fusion", "residual_forward", "forward");
     add_forward.work = arrays(3, 2, 1, {gates()});

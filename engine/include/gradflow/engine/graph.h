@@ -38,6 +38,7 @@ struct Node {
   std::string name;
   std::shared_ptr<const Layer> layer;
   std::vector<ValueId> inputs, outputs;
+  std::vector<ValueId> between;  // fused away inside it, in the order in which forward comes to them
   std::vector<ParameterId> parameters;
   std::vector<StateId> states;
   Inference inference;
@@ -77,8 +78,9 @@ class Graph {
 
   // The same computation with fewer passes over memory: where a layer is the only reader of another's only
   // output and the two can be one (Layer::fuse), they become one node, "bn1+relu". Values, parameters and states
-  // keep their numbers and order; values in `kept` stay.
-  Graph fused(std::span<const ValueId> kept) const;
+  // keep their numbers and order. Values in `kept` stay, and those in `measured` where the layer that would take them
+  // in cannot measure them (FusedStats::between).
+  Graph fused(std::span<const ValueId> kept, std::span<const ValueId> measured = {}) const;
 
   // By name; UserError naming the nearest existing one if there is none.
   ValueId find_value(std::string_view name) const;

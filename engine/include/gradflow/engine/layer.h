@@ -6,6 +6,7 @@
 // object may serve several executors; it holds configuration only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -85,8 +86,21 @@ struct Inference {
 struct FusedStats {
   bool x = false, y = false;    // in forward, of input 0 and output 0
   bool dy = false, dx = false;  // in backward, of dy(0) and of dx(0) as it stands afterwards
+  // Of a layer that fuse() made: in forward the values between its parts, which are never stored, as they would be
+  // stored; in backward their gradients.
+  bool between = false;
   PointwiseId output_op = PointwiseId::identity;  // decides what counts as saturated in output 0
 };
+
+// Where the measurements of one array are added; null where nobody asks.
+struct ProbeSinks {
+  Stats* stats = nullptr;
+  std::uint64_t* exponents = nullptr;  // kExponentBins
+};
+
+// A fused layer has at most so many values between its parts, in the order in which forward comes to them.
+inline constexpr std::size_t kMostBetween = 2;
+using BetweenSinks = std::array<ProbeSinks, kMostBetween>;
 
 // Vendor objects made once per executor: prepared products, descriptors. Also books workspace.
 class Prepared {
@@ -104,6 +118,7 @@ struct ForwardContext {
   kernels::LossResult* loss = nullptr;  // where a loss adds its result
   Stats *x_stats = nullptr, *y_stats = nullptr;
   std::uint64_t *x_exponents = nullptr, *y_exponents = nullptr;  // kExponentBins each
+  BetweenSinks between;
 };
 
 struct BackwardContext {
@@ -117,6 +132,7 @@ struct BackwardContext {
   Prepared* prepared = nullptr;
   Stats *dy_stats = nullptr, *dx_stats = nullptr;
   std::uint64_t *dy_exponents = nullptr, *dx_exponents = nullptr;
+  BetweenSinks between;  // of the gradients
 };
 
 class Layer {

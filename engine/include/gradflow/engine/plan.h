@@ -64,9 +64,12 @@ struct Buffer {
 
 // Where a probe's scalars, or its histogram, come from.
 struct ProbePlace {
-  enum class Where : std::uint8_t { own_launch, forward_x, forward_y, backward_dy, backward_dx, update, none };
+  enum class Where : std::uint8_t {
+    own_launch, forward_x, forward_y, forward_between, backward_dy, backward_dx, backward_between, update, none
+  };
   Where where = Where::none;
   NodeId node = kNobody;  // the layer that carries it
+  int between = kNobody;  // of the two places of that name: which of Node::between
 };
 
 struct Plan {
@@ -93,7 +96,7 @@ struct Plan {
 
 // `backend` is asked what workspace each layer's vendor objects book (Layer::prepare).
 //
-// graph.fused() before planning is the caller's: values that probes or `retain` want must be kept in it.
+// Fusing the graph before planning is the caller's (fused_for()); with `retain` no value may be fused away.
 Plan make_plan(const Graph& graph, const PlanOptions& options, Backend& backend);
 
 }  // namespace gradflow

@@ -2,12 +2,13 @@
 //
 // A probe is an entry of the plan like any other, so measuring costs no host round trip; where a layer
 // or the optimizer reads the data anyway, the statistics ride along in that pass, and in a layer's the
-// histogram over exponents. Probes change no bit of what is trained. A probe that cannot run is a
-// UserError when the plan is made.
+// histogram over exponents. So it does of a value inside a fused layer, which is never stored. Probes change no bit
+// of what is trained. A probe that cannot run is a UserError when the plan is made.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,10 @@ struct ProbeReading {
   std::vector<std::uint64_t> exponents;  // kExponentBins counts, empty unless asked for
   GradientSplit split;
 };
+
+// graph.fused(), except where a probe needs the tensor itself: for alive flags, a split, a launch of its own
+// (fuse_probes false, a second request of one kind on one array), or statistics that the fused layer cannot take.
+Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool fuse_probes = true);
 
 // Every activation, activation gradient, parameter, parameter gradient and (with an optimizer) update:
 // scalars only.

@@ -13,7 +13,7 @@ class Activation final : public Layer {
   PointwiseId op() const noexcept { return info_.id; }
   std::string_view type() const noexcept override { return info_.name; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
-  FusedStats fused_stats() const noexcept override { return {true, true, true, true, info_.id}; }
+  FusedStats fused_stats() const noexcept override { return {.x = true, .y = true, .dy = true, .dx = true, .output_op = info_.id}; }
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;
 

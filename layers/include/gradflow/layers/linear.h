@@ -23,6 +23,7 @@ class Linear final : public Layer {
   Inference infer(std::span<const TensorSpec> inputs) const override;
   std::unique_ptr<Prepared> prepare(std::span<const TensorSpec> inputs, Backend& backend) const override;
   std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const override;
+  FusedStats fused_stats() const noexcept override;
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;
 
