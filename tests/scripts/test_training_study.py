@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""scripts/training_study.py on tiny networks: its table says what the logs say, and a second call trains nothing anew.
+"""scripts/training_study.py on tiny networks: its table says what the logs say, a second call trains nothing anew, and
+what was stopped keeps what it has.
 
 Usage: test_training_study.py PROGRAM
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -52,6 +55,36 @@ class TrainingStudy(unittest.TestCase):
             self.assertGreaterEqual(os.path.getmtime(os.path.join(out, "plain-14", "log.jsonl")), before)
             table = run("--table", os.path.join(out, "study.json"))
             self.assertIn("ResNet-14", table.stdout)
+            self.assertTrue(study["complete"])
+            self.assertEqual(study["rows"][0]["augmentation"], "standard:crop=2")
+            # Not the same study.
+            other = run(*command[:3], "12", *command[4:])
+            self.assertEqual(other.returncode, 2)
+            self.assertIn("name another folder with --out", other.stderr)
+
+    def test_a_stopped_study_keeps_what_it_has_and_goes_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "study")
+            command = ("--data", DATA, "--steps", "20", "--depths", "8,14", "--device", "cpu", "--out", out)
+            result = os.path.join(out, "study.json")
+            with subprocess.Popen([sys.executable, "-B", SCRIPT, "--program", PROGRAM, *command], stdout=subprocess.PIPE, text=True) as study:
+                while not os.path.exists(result) and study.poll() is None:
+                    time.sleep(0.01)
+                study.send_signal(signal.SIGTERM)
+                text = study.communicate(timeout=60)[0]
+            self.assertEqual(study.returncode, 143, text)
+            self.assertIn("Not complete", text)
+            with open(result) as file:
+                part = json.load(file)
+            self.assertFalse(part["complete"])
+            self.assertEqual(part["rows"][0]["steps"], 20)
+            again = run(*command)
+            self.assertEqual(again.returncode, 0, again.stderr)
+            with open(result) as file:
+                whole = json.load(file)
+            self.assertTrue(whole["complete"])
+            self.assertEqual([row["steps"] for row in whole["rows"]], [20] * 4)
+            self.assertEqual(whole["rows"][0]["training_error"], part["rows"][0]["training_error"])
 
     def test_what_is_wrong_is_said(self):
         self.assertEqual(run("--depths", "20;56").returncode, 2)
