@@ -181,7 +181,8 @@ def main():
     if not arguments.files:
         for bound in bounds:
             if not bound.kernels:
-                print(f"note: no kernel is named {bound.text}")
+                complaints += 1
+                print(f"FAILED: {arguments.bounds.name}: no kernel is named {bound.text}, or an earlier line has them all")
     if arguments.figures:
         complaints += examine_figures(arguments, kernels)
     print(f"sm_{arguments.arch}: {len(kernels)} kernels, {complaints} complaints")
