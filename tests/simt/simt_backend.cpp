@@ -54,13 +54,14 @@ std::shared_ptr<Matmul> SimtBackend::prepare_matmul(const MatmulDesc& desc) {
   return std::make_shared<PlainMatmul>(queue_, desc);
 }
 
-// No element, one, around a warp, around a block's threads, around what a block takes at once, primes. Every kernel is
-// run at the sizes of cases, from an aligned start and from the element behind it, and with no elements
-// (CaseValues). A fiber switch costs ten times more under AddressSanitizer: there a schedule and the larger sizes are left
-// out, and the largest case has the start that is not aligned. That one has two blocks, threads that stride and a tail, so
-// every access of a kernel but the wide ones of strides is watched there; those are in the tests of one operation, where the
-// same loops (stream.cuh, columns.cuh) have them. A race shows in any schedule, so two blocks, a tail, and one schedule do for
-// ThreadSanitizer.
+// No element, one, around a warp, around a block's threads, around what a block takes at once, primes.
+// Every kernel is run at the sizes of cases, from an aligned start and from the element behind it, and
+// with no elements (CaseValues). A fiber switch costs ten times more under AddressSanitizer: there two
+// schedules and the larger sizes are left out, a case has one schedule at a time, in turn, and the largest
+// one the start that is not aligned. That one has two blocks, threads that stride and a tail, so every
+// access of a kernel but the wide ones of strides is watched there; those are in the tests of one
+// operation, where the same loops (stream.cuh, columns.cuh) have them. A race shows in any schedule, so
+// two blocks, a tail, and one schedule do for ThreadSanitizer.
 namespace {
 #if defined(SIMT_RACES)
 constexpr std::size_t kSizes[] = {0, 33, 5003};
