@@ -128,16 +128,18 @@ ProbePlace PlanBuilder::place(const ProbeRequest& r) const {
     const Between inside = between(r.id);
     return {r.target == ProbeTarget::value ? Where::forward_between : Where::backward_between, inside.node, inside.place};
   }
-  const auto first_operand = [&](NodeId n) { return graph_.node(n).inputs.front() == r.id; };
+  const auto is_x = [&](NodeId n) {
+    return graph_.node(n).inputs.at(at(graph_.node(n).layer->fused_stats().input)) == r.id;
+  };
   const auto fused = [&](NodeId n) { return graph_.node(n).layer->fused_stats(); };
   if (r.target == ProbeTarget::value) {
     if (value.producer != kNobody && value.output == 0 && fused(value.producer).y) return {Where::forward_y, value.producer};
     for (const NodeId n : value.consumers)
-      if (first_operand(n) && fused(n).x) return {Where::forward_x, n};
+      if (fused(n).x && is_x(n)) return {Where::forward_x, n};
     return own;
   }
   const NodeId last = contributors_[at(r.id)].back();
-  if (first_operand(last) && fused(last).dx) return {Where::backward_dx, last};
+  if (fused(last).dx && is_x(last)) return {Where::backward_dx, last};
   if (value.producer != kNobody && value.output == 0 && fused(value.producer).dy && runs_backward_[at(value.producer)])
     return {Where::backward_dy, value.producer};
   return own;

@@ -10,6 +10,7 @@
 #include "columns.h"
 #include "functions.h"
 #include "gradflow/kernels/error.h"
+#include "measured_lines.h"
 #include "storage.h"
 #include "vector_math.h"
 
@@ -107,10 +108,13 @@ struct Room {
   double *mean, *variance, *sum_a, *sum_b;  // [channels]
   double* center;                           // lanes of all blocks
   T* lanes[5];                              // lanes of all blocks
+  double* statistics;                       // of kSinks sinks, where they are asked for
+  static constexpr std::size_t kSinks = 4;
 
-  Room(const Context& context, const Columns& m) {
+  Room(const Context& context, const Columns& m, bool measures) {
     const std::size_t lines = m.blocks * kLanes;
-    double* r = context.room(m.tasks() * (sizeof(LanePair) / sizeof(double)) + 4 * m.channels + 6 * lines);
+    double* r = context.room(m.tasks() * (sizeof(LanePair) / sizeof(double)) + 4 * m.channels + 6 * lines +
+                             (measures ? PieceStats::room(m, kSinks) : 0));
     partials = reinterpret_cast<LanePair*>(r);
     r += m.tasks() * (sizeof(LanePair) / sizeof(double));
     for (double** p : {&mean, &variance, &sum_a, &sum_b}) {
@@ -119,6 +123,7 @@ struct Room {
     }
     center = r;
     for (T*& l : lanes) l = reinterpret_cast<T*>(r += lines);
+    statistics = r + lines;
   }
 };
 
@@ -180,28 +185,41 @@ void apply_forward(const Context& context, const BatchNormForward& a, const Colu
   S* y = static_cast<S*>(a.y);
   const T skip_factor = kSkip ? static_cast<T>(a.gates->forward_skip) : T(1);
   const T branch_factor = kSkip ? static_cast<T>(a.gates->forward_branch * a.branch_scale) : T(1);
+  const PieceStats statistics(room.statistics, m);
   for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+    LineSink<T> x_sink(a.x_stats, a.x_exponents), n_sink(a.n_stats, a.n_exponents), sum_sink(a.sum_stats, a.sum_exponents),
+        y_sink(a.y_stats, a.y_exponents, Op::id);
     const T *high = room.lanes[0] + block * kLanes, *low = room.lanes[1] + block * kLanes,
             *factor = room.lanes[2] + block * kLanes, *shift = room.lanes[3] + block * kLanes;
     for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
       const S* xv = x + offset;
       const S* sv = kSkip ? skip + offset : nullptr;
-      T d[kLanes];  // of its own: then no pointer can overlap with it
-      for (std::size_t l = 0; l < lanes; ++l) {
-        T n = ((widen(xv[l]) - high[l]) - low[l]) * factor[l] + shift[l];
+      const auto normalized = [=](std::size_t l) { return ((widen(xv[l]) - high[l]) - low[l]) * factor[l] + shift[l]; };
+      const auto added = [=](std::size_t l, T n) {
         if constexpr (kSkip) n = skip_factor * widen(sv[l]) + branch_factor * as_stored<S>(n);
-        d[l] = Op::template forward<Math<T>>(as_stored<S>(n));
-      }
+        return as_stored<S>(n);
+      };
+      T d[kLanes];  // of its own: then no pointer can overlap with it
+      // Before y may replace x or the skip. Formed again, which has the same bits (-ffp-contract=off).
+      x_sink.add_each(lanes, [=](std::size_t l) { return widen(xv[l]); });
+      n_sink.add_each(lanes, [=](std::size_t l) { return as_stored<S>(normalized(l)); });
+      sum_sink.add_each(lanes, [=](std::size_t l) { return added(l, normalized(l)); });
+      for (std::size_t l = 0; l < lanes; ++l) d[l] = Op::template forward<Math<T>>(added(l, normalized(l)));
+      y_sink.add_each(lanes, [&d](std::size_t l) { return as_stored<S>(d[l]); });
       store_line<kExact<Op>, S>(d, y + offset, lanes);
     });
+    statistics.close(chunk, block, {&x_sink, &n_sink, &sum_sink, &y_sink});
   });
+  statistics.add_to({a.x_stats, a.n_stats, a.sum_stats, a.y_stats});
 }
 
 template <class S>
 void forward(const Context& context, const BatchNormForward& a) {
   using T = Arithmetic<S>;
   const Columns m(a.rows, a.channels);
-  const Room<T> room(context, m);
+  const bool measures = a.x_stats || a.n_stats || a.sum_stats || a.y_stats || a.x_exponents || a.n_exponents ||
+                        a.sum_exponents || a.y_exponents;
+  const Room<T> room(context, m, measures);
   T* running_mean = static_cast<T*>(a.running_mean);
   T* running_variance = static_cast<T*>(a.running_variance);
   if (a.training) {
@@ -253,7 +271,11 @@ template <class Op, bool kSkip, class S>
 void backward(const Context& context, const BatchNormBackward& a) {
   using T = Arithmetic<S>;
   const Columns m(a.rows, a.channels);
-  const Room<T> room(context, m);
+  Stats* dx_stats = a.dx_mode == GradMode::none ? nullptr : a.dx_stats;
+  std::uint64_t* dx_exponents = a.dx_mode == GradMode::none ? nullptr : a.dx_exponents;
+  const bool measures = a.dy_stats || a.dsum_stats || a.dn_stats || dx_stats || a.dy_exponents || a.dsum_exponents ||
+                        a.dn_exponents || dx_exponents;
+  const Room<T> room(context, m, measures);
   const S *x = static_cast<const S*>(a.x), *dy = static_cast<const S*>(a.dy);
   const S* y = static_cast<const S*>(a.y);
   const T *mean = static_cast<const T*>(a.mean), *inv_std = static_cast<const T*>(a.inv_std);
@@ -310,7 +332,7 @@ void backward(const Context& context, const BatchNormBackward& a) {
     store(a.dscale, room.sum_b[c]);
   }
   const GradMode skip_mode = kSkip ? a.skip_mode : GradMode::none;
-  if (a.dx_mode == GradMode::none && skip_mode == GradMode::none) return;
+  if (a.dx_mode == GradMode::none && skip_mode == GradMode::none && !measures) return;
   for (std::size_t j = 0; j < m.blocks; ++j) {
     const std::size_t to = j * kLanes;
     const auto deviation = [&](std::size_t c) { return static_cast<double>(inv_std[c]); };
@@ -323,7 +345,10 @@ void backward(const Context& context, const BatchNormBackward& a) {
   S* dx = static_cast<S*>(a.dx);
   S* dskip = static_cast<S*>(a.dskip);
   const bool accumulate = a.dx_mode == GradMode::accumulate;
+  const PieceStats statistics(room.statistics, m);
   for_each_piece(context, m, [&](std::size_t chunk, std::size_t block) {
+    LineSink<T> dy_sink(a.dy_stats, a.dy_exponents), dsum_sink(a.dsum_stats, a.dsum_exponents),
+        dn_sink(a.dn_stats, a.dn_exponents), dx_sink(dx_stats, dx_exponents);
     const T *center = room.lanes[0] + block * kLanes, *scale = room.lanes[1] + block * kLanes,
             *mean_g = room.lanes[2] + block * kLanes, *slope = room.lanes[3] + block * kLanes;
     for_each_line(piece_of(m, chunk, block), [&](std::size_t offset, auto lanes) {
@@ -332,6 +357,9 @@ void backward(const Context& context, const BatchNormBackward& a) {
       S* dskipv = dskip ? dskip + offset : nullptr;
       T d[kLanes];
       for (std::size_t l = 0; l < lanes; ++l) d[l] = through_op(offset + l);
+      dy_sink.add_each(lanes, [=](std::size_t l) { return widen(dy[offset + l]); });
+      dsum_sink.add_each(lanes, [&d](std::size_t l) { return d[l]; });
+      dn_sink.add_each(lanes, [&](std::size_t l) { return to_branch(d[l]); });
       if (kSkip && skip_mode == GradMode::overwrite) {
         for (std::size_t l = 0; l < lanes; ++l) dskipv[l] = narrow<S>(skip_factor * d[l]);
       } else if (kSkip && skip_mode == GradMode::accumulate) {
@@ -345,8 +373,11 @@ void backward(const Context& context, const BatchNormBackward& a) {
       } else {
         store_line<false, S>(d, dxv, lanes);
       }
+      dx_sink.add_each(lanes, [=](std::size_t l) { return widen(dxv[l]); });
     });
+    statistics.close(chunk, block, {&dy_sink, &dsum_sink, &dn_sink, &dx_sink});
   });
+  statistics.add_to({a.dy_stats, a.dsum_stats, a.dn_stats, dx_stats});
 }
 
 void require_output_op(PointwiseId op) {

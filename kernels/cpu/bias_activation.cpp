@@ -55,17 +55,11 @@ void forward(const Context& context, const BiasActivationForward& a) {
       forward_loop<Op>(z, ys, lanes);
       y_tile.close(y, lanes);
       y_sink.add(ys, lanes);
-      if (!z_sink.asked()) return;
-      if constexpr (std::is_same_v<S, Bf16>)
-        for (std::size_t l = 0; l < lanes; ++l) z[l] = as_stored<S>(z[l]);
-      z_sink.add(z, lanes);
+      z_sink.add_each(lanes, [&z](std::size_t l) { return as_stored<S>(z[l]); });
     });
-    if (!measures) return;
-    z_sink.close(statistics.of(chunk, block, 0));
-    y_sink.close(statistics.of(chunk, block, 1));
+    statistics.close(chunk, block, {&z_sink, &y_sink});
   });
-  statistics.add_to(a.z_stats, 0);
-  statistics.add_to(a.y_stats, 1);
+  statistics.add_to({a.z_stats, a.y_stats});
 }
 
 template <class Op, class S>
@@ -106,12 +100,9 @@ void backward(const Context& context, const BiasActivationBackward& a) {
       for (std::size_t l = 0; l < lanes; ++l) s.a[l] += static_cast<double>(dxs[l]);
     });
     partials[block * m.chunks + chunk] = s;
-    if (!measures) return;
-    dy_sink.close(statistics.of(chunk, block, 0));
-    dx_sink.close(statistics.of(chunk, block, 1));
+    statistics.close(chunk, block, {&dy_sink, &dx_sink});
   });
-  statistics.add_to(a.dy_stats, 0);
-  statistics.add_to(a.dx_stats, 1);
+  statistics.add_to({a.dy_stats, a.dx_stats});
   if (a.bias_mode == GradMode::none) return;
   for (std::size_t j = 0; j < m.blocks; ++j) fold(m, partials, j, sums, nullptr);
   T* dbias = static_cast<T*>(a.dbias);

@@ -4,44 +4,23 @@
 //
 //   const PieceStats statistics(room, m);              // room for 2 sinks: PieceStats::room(m, 2) doubles
 //   for_each_piece(context, m, [&](chunk, block) {
-//     LineSink<T> y_sink(a.y_stats, a.y_exponents, a.op);
-//     for_each_line(piece, [&](...) { y_sink.add(line, lanes); });
-//     y_sink.close(statistics.of(chunk, block, 0));
+//     LineSink<T> x_sink(a.x_stats, a.x_exponents), y_sink(a.y_stats, a.y_exponents, a.op);
+//     for_each_line(piece, [&](...) { x_sink.add(line, lanes); ... });
+//     statistics.close(chunk, block, {&x_sink, &y_sink});
 //   });
-//   statistics.add_to(a.y_stats, 0);
+//   statistics.add_to({a.x_stats, a.y_stats});
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 #include "columns.h"
 #include "exponents.h"
 #include "stats_lanes.h"
 
 namespace gradflow::kernels::cpu {
-
-// The statistics of every piece for each of some sinks, added in an order that depends on the shape alone.
-class PieceStats {
- public:
-  static std::size_t room(const Columns& m, std::size_t sinks) {
-    static_assert(sizeof(Stats) % sizeof(double) == 0);
-    return m.tasks() * sinks * (sizeof(Stats) / sizeof(double));
-  }
-  PieceStats(double* room, const Columns& m) : at_(reinterpret_cast<Stats*>(room)), m_(m) {}
-
-  Stats& of(std::size_t chunk, std::size_t block, std::size_t sink) const {
-    return at_[sink * m_.tasks() + block * m_.chunks + chunk];
-  }
-  void add_to(Stats* sink, std::size_t which) const {
-    if (!sink) return;
-    for (std::size_t i = 0; i < m_.tasks(); ++i) add(*sink, at_[which * m_.tasks() + i]);
-  }
-
- private:
-  Stats* at_;
-  const Columns& m_;
-};
 
 // One array in one piece; with null sinks every call returns at once. T is what is computed with: f32 for bf16, whose
 // numbers are passed as they are stored.
@@ -51,19 +30,23 @@ class LineSink {
   LineSink(const Stats* stats, std::uint64_t* exponents, PointwiseId op = PointwiseId::identity)
       : stats_(stats), asked_(stats || exponents), op_(op), exponents_(exponents) {}
 
-  bool asked() const { return asked_; }
-  void add(const T* line, std::size_t lanes) {
+  // number(lane) of at most kLanes lanes.
+  template <class F>
+  void add_each(std::size_t lanes, const F& number) {
     if (!asked_) return;
-    std::copy(line, line + lanes, tile_ + filled_);
+    for (std::size_t l = 0; l < lanes; ++l) tile_[filled_ + l] = number(l);
     filled_ += lanes;
     if (filled_ + kLanes > kTile) drain();
   }
+  void add(const T* line, std::size_t lanes) {
+    add_each(lanes, [line](std::size_t l) { return line[l]; });
+  }
   void close(Stats& result) {
-    if (!asked_) return;
     drain();
     exponents_.flush();
-    if (stats_) result = lanes_.result();
+    result = lanes_.result();
   }
+  bool asked() const { return asked_; }
 
  private:
   [[gnu::noinline]] void drain() {
@@ -82,6 +65,37 @@ class LineSink {
   StatsLanes<T> lanes_;
   ExponentCounts exponents_;
   alignas(64) T tile_[kTile];
+};
+
+// The statistics of every piece for each of some sinks, added in an order that depends on the shape alone. Sinks are
+// given in one order to close() and add_to().
+class PieceStats {
+ public:
+  static std::size_t room(const Columns& m, std::size_t sinks) {
+    static_assert(sizeof(Stats) % sizeof(double) == 0);
+    return m.tasks() * sinks * (sizeof(Stats) / sizeof(double));
+  }
+  PieceStats(double* room, const Columns& m) : at_(reinterpret_cast<Stats*>(room)), m_(m) {}
+
+  template <class T>
+  void close(std::size_t chunk, std::size_t block, std::initializer_list<LineSink<T>*> sinks) const {
+    Stats* to = at_ + block * m_.chunks + chunk;
+    for (LineSink<T>* sink : sinks) {
+      if (sink->asked()) sink->close(*to);
+      to += m_.tasks();
+    }
+  }
+  void add_to(std::initializer_list<Stats*> sinks) const {
+    const Stats* from = at_;
+    for (Stats* sink : sinks) {
+      for (std::size_t i = 0; sink && i < m_.tasks(); ++i) add(*sink, from[i]);
+      from += m_.tasks();
+    }
+  }
+
+ private:
+  Stats* at_;
+  const Columns& m_;
 };
 
 }  // namespace gradflow::kernels::cpu

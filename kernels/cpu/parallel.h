@@ -17,7 +17,7 @@ namespace gradflow::kernels::cpu {
 inline constexpr std::size_t kMaxChunks = 512;
 inline constexpr std::size_t kMinChunk = 8192;  // elements
 inline constexpr std::size_t kTile = 1024;      // elements that stay in the L1 cache between two passes
-inline constexpr std::size_t kMaxSinks = 2;     // statistics sinks of one launch
+inline constexpr std::size_t kMaxSinks = 3;     // statistics sinks of one launch
 
 // Serial below: about 2 microseconds of work, the price of a parallel region.
 inline constexpr std::size_t kSerialCheap = 12288;     // load, a few operations, store

@@ -225,18 +225,27 @@ void residual_forward(const Context& context, const ResidualForward& a) {
   S* y = out<S>(a.y);
   const T skip_factor = static_cast<T>(a.gates->forward_skip);
   const T branch_factor = static_cast<T>(a.gates->forward_branch * a.scale);
-  for_each_chunk(context, a.n, a.y_stats || a.y_exponents ? kSerialExpensive : kSerialCheap,
+  const bool measures = a.y_stats || a.y_exponents || a.branch_stats || a.branch_exponents || a.sum_stats || a.sum_exponents;
+  for_each_chunk(context, a.n, measures ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
-                   StatsLanes<T> lanes;
-                   ExponentCounts exponents(a.y_exponents);
+                   StatsLanes<T> lanes, branch_lanes, sum_lanes;
+                   ExponentCounts exponents(a.y_exponents), branch_exponents(a.branch_exponents), sum_exponents(a.sum_exponents);
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
                      TileIn<S> skip_tile, branch_tile;
                      TileOut<S> y_tile;
                      const T* skips = skip_tile.read(skip + from, n);
                      const T* branches = branch_tile.read(branch + from, n);
+                     branch_exponents.add(branches, n);  // y may replace it
+                     if (a.branch_stats) branch_lanes.add(branches, n);
                      T* ys = y_tile.open(y + from, n);
                      add_loop(skip_factor, skips, branch_factor, branches, ys, n);
+                     if (a.sum_stats || a.sum_exponents) {
+                       T sums[kTile];
+                       for (std::size_t i = 0; i < n; ++i) sums[i] = as_stored<S>(ys[i]);
+                       if (a.sum_stats) sum_lanes.add(sums, n);
+                       sum_exponents.add(sums, n);
+                     }
                      if constexpr (Op::id != PointwiseId::identity) forward_loop<Op>(ys, ys, n);
                      y_tile.close(y + from, n);
                      exponents.add(y + from, n);
@@ -244,18 +253,25 @@ void residual_forward(const Context& context, const ResidualForward& a) {
                      lanes.add(ys, n);
                      lanes.add_saturated(count_saturated<Op>(ys, n));
                    });
-                   exponents.flush();
+                   for (const ExponentCounts* counts : {&exponents, &branch_exponents, &sum_exponents}) counts->flush();
                    if (a.y_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
+                   if (a.branch_stats) static_cast<Stats&>(context.partial(chunk, 1)) = branch_lanes.result();
+                   if (a.sum_stats) static_cast<Stats&>(context.partial(chunk, 2)) = sum_lanes.result();
                  });
   collect(context, a.n, 0, a.y_stats);
+  collect(context, a.n, 1, a.branch_stats);
+  collect(context, a.n, 2, a.sum_stats);
 }
 
-template <class S>
-void scale_tile(Arithmetic<S> factor, const Arithmetic<S>* dy, S* dx, std::size_t n, GradMode mode) {
+// seen(numbers) looks at what was stored.
+template <class S, class F>
+void scale_tile(Arithmetic<S> factor, const Arithmetic<S>* dy, S* dx, std::size_t n, GradMode mode, const F& seen) {
   if (mode == GradMode::none) return;
   TileOut<S> tile;
-  scale_loop(factor, dy, tile.open(dx, n, mode), n, mode);
+  Arithmetic<S>* dxs = tile.open(dx, n, mode);
+  scale_loop(factor, dy, dxs, n, mode);
   tile.close(dx, n);
+  seen(dxs);
 }
 
 // The one of dskip and dbranch that aliases dy must be written last, when dy has been read for the other.
@@ -271,10 +287,14 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
   const bool skip_last = dskip == dy;
   constexpr bool kActivation = Op::id != PointwiseId::identity;
   if (kActivation && !a.y) throw InternalError("residual_backward: the output is missing");
-  for_each_chunk(context, a.n, a.dy_stats || a.dy_exponents ? kSerialExpensive : kSerialCheap,
+  Stats* dbranch_stats = a.branch_mode == GradMode::none ? nullptr : a.dbranch_stats;
+  std::uint64_t* dbranch_bins = a.branch_mode == GradMode::none ? nullptr : a.dbranch_exponents;
+  const bool measures = a.dy_stats || a.dy_exponents || a.dsum_stats || a.dsum_exponents || dbranch_stats || dbranch_bins;
+  for_each_chunk(context, a.n, measures ? kSerialExpensive : kSerialCheap,
                  [&](std::size_t chunk, std::size_t begin, std::size_t end) {
-                   StatsLanes<T> lanes;
-                   ExponentCounts exponents(a.dy_exponents);
+                   StatsLanes<T> lanes, sum_lanes, branch_lanes;
+                   ExponentCounts exponents(a.dy_exponents), sum_exponents(a.dsum_exponents), branch_exponents(dbranch_bins);
+                   const auto look_away = [](const T*) {};
                    for_each_tile(begin, end, [&](std::size_t from, std::size_t to) {
                      const std::size_t n = to - from;
                      TileIn<S> dy_tile;
@@ -287,14 +307,27 @@ void residual_backward(const Context& context, const ResidualBackward& a) {
                        backward_loop<Op>(y_tile.read(in<S>(a.y) + from, n), dys, dz, n, false);
                        dys = dz;
                      }
-                     if (!skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
-                     scale_tile(branch_factor, dys, dbranch + from, n, a.branch_mode);
-                     if (skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode);
+                     if (a.dsum_stats || a.dsum_exponents) {
+                       T sums[kTile];
+                       for (std::size_t i = 0; i < n; ++i) sums[i] = as_stored<S>(dys[i]);
+                       if (a.dsum_stats) sum_lanes.add(sums, n);
+                       sum_exponents.add(sums, n);
+                     }
+                     if (!skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode, look_away);
+                     scale_tile(branch_factor, dys, dbranch + from, n, a.branch_mode, [&](const T* stored) {
+                       if (dbranch_stats) branch_lanes.add(stored, n);
+                       branch_exponents.add(stored, n);
+                     });
+                     if (skip_last) scale_tile(skip_factor, dys, dskip + from, n, a.skip_mode, look_away);
                    });
-                   exponents.flush();
+                   for (const ExponentCounts* counts : {&exponents, &sum_exponents, &branch_exponents}) counts->flush();
                    if (a.dy_stats) static_cast<Stats&>(context.partial(chunk, 0)) = lanes.result();
+                   if (a.dsum_stats) static_cast<Stats&>(context.partial(chunk, 1)) = sum_lanes.result();
+                   if (dbranch_stats) static_cast<Stats&>(context.partial(chunk, 2)) = branch_lanes.result();
                  });
   collect(context, a.n, 0, a.dy_stats);
+  collect(context, a.n, 1, a.dsum_stats);
+  collect(context, a.n, 2, dbranch_stats);
 }
 
 }  // namespace

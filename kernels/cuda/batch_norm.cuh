@@ -9,11 +9,13 @@
 //
 // Kernels named *_packs_* read and write 16 bytes at a time, of bf16 8: a thread keeps four neighboring
 // channels (the f64 sums of eight would not fit in its registers). They need channels in multiples of four
-// and aligned pointers; the others take anything.
+// and aligned pointers; the others take anything. *_stats_* measure what they read, write, and have in between.
 #pragma once
 
 #include "gradflow/kernels/backend.h"
 #include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/measured.cuh"
+#include "kernels/cuda/output_op.cuh"
 #include "kernels/cuda/stream.cuh"
 
 namespace gradflow::kernels::cuda {
@@ -46,24 +48,15 @@ struct BatchNormTailBackward {
   GradMode skip_mode;
 };
 
+// In the order in which data comes to them.
+struct BatchNormSinks {
+  Sinks of[4];
+
+  __device__ Measured<4, InPlane> measured() const { return {{of[0], of[1], of[2], of[3]}, {}, {}}; }
+};
+
 __device__ inline float average_into(float old, double value, double momentum) {
   return static_cast<float>(fma(momentum, value, (1.0 - momentum) * static_cast<double>(old)));
-}
-
-// Ops that save their output: the only ones a launcher lets pass.
-__device__ inline float tail_forward(PointwiseId op, float n) {
-#define GRADFLOW_CASE(Op, name) \
-  if (ops::Op::saves == Saves::y && op == ops::Op::id) return ops::Op::forward<Math>(n);
-  GRADFLOW_POINTWISE_OPS(GRADFLOW_CASE)
-#undef GRADFLOW_CASE
-  return n;
-}
-__device__ inline float tail_backward(PointwiseId op, float y, float dy) {
-#define GRADFLOW_CASE(Op, name) \
-  if (ops::Op::saves == Saves::y && op == ops::Op::id) return ops::Op::backward<Math>(y, dy);
-  GRADFLOW_POINTWISE_OPS(GRADFLOW_CASE)
-#undef GRADFLOW_CASE
-  return dy;
 }
 
 // Sums of W neighboring columns: sum s of column w is at of[s * W + w].
@@ -133,17 +126,20 @@ struct ChannelScale {
 };
 
 // n = ((x - mean) - mean_low) * (inv_std * scale) + shift, so a mean far from 0 costs no digits. Null
-// mean_low is 0; without inv_std it follows from `variance`.
-template <int W, class S>
+// mean_low is 0; without inv_std it follows from `variance`. Measured: x, n, what stands in front of op, and y.
+template <int W, class S, int kMeasured>
 __device__ inline void batch_norm_apply(const S* x, S* y, const float* scale, const float* shift,
                                         const float* mean, const float* mean_low, const float* inv_std,
                                         const float* variance, double epsilon, std::size_t rows,
-                                        std::size_t channels, const BatchNormTail<S>& tail) {
+                                        std::size_t channels, const BatchNormTail<S>& tail,
+                                        Measured<kMeasured, InPlane> measured, const ReductionScratch& for_sinks) {
+  measured.begin();
   const bool adds = tail.skip != nullptr;
+  const OutputOp op{tail.op};
   const float skip_factor = adds ? tail.gates->forward_skip : 1.0f;
   const float branch_factor =
       adds ? static_cast<float>(static_cast<double>(tail.gates->forward_branch) * tail.branch_scale) : 1.0f;
-  walk_columns(
+  walk_columns<kMeasured == 0 ? 4 : 1>(
       rows, channels / W,
       [=](std::size_t pack) {
         ChannelScale<W> s;
@@ -160,18 +156,27 @@ __device__ inline void batch_norm_apply(const S* x, S* y, const float* scale, co
         }
         return s;
       },
-      [=](std::size_t row, std::size_t pack, const ChannelScale<W>& s) {
+      [=, &measured](std::size_t row, std::size_t pack, const ChannelScale<W>& s) {
         const std::size_t i = row * channels + W * pack;
-        Pack<W> v = load_pack<W>(x + i), before;
+        Pack<W> v = load_pack<W>(x + i), before, normalized, sum;
         if (adds) before = load_pack<W>(tail.skip + i);
+        measured.add(0, v);
 #pragma unroll
         for (int w = 0; w < W; ++w) {
           float n = fmaf((v.v[w] - s.mean.v[w]) - s.mean_low.v[w], s.factor.v[w], s.shift.v[w]);
+          normalized.v[w] = as_stored<S>(n);
           if (adds) n = fmaf(skip_factor, before.v[w], branch_factor * as_stored<S>(n));
-          v.v[w] = tail_forward(tail.op, as_stored<S>(n));
+          sum.v[w] = as_stored<S>(n);
+          v.v[w] = op.template forward<Math>(as_stored<S>(n));
         }
         store_pack(y + i, v);
+        if constexpr (kMeasured > 0) {
+          measured.add(1, normalized);
+          measured.add(2, sum);
+          measured.add(3, as_stored<S>(v), op);
+        }
       });
+  measured.finish(rows * channels, for_sinks);
 }
 
 // With g the gradient at the normalized output: dshift = sum g, dscale = sum g * xhat with
@@ -187,6 +192,7 @@ __device__ inline void batch_norm_backward_sums(const S* x, const S* dy, const f
       tail.gates != nullptr
           ? static_cast<float>(static_cast<double>(tail.gates->backward_branch) * tail.branch_scale)
           : 1.0f;
+  const OutputOp op{tail.op};
   reduce_columns<2 * W, kReduceTileColumns / W>(
       rows, channels / W, scratch,
       [=](std::size_t row, std::size_t pack, ColumnSums<2 * W>& sums) {
@@ -196,7 +202,7 @@ __device__ inline void batch_norm_backward_sums(const S* x, const S* dy, const f
         if (tail.y != nullptr) out = load_pack<W>(tail.y + i);
 #pragma unroll
         for (int w = 0; w < W; ++w) {
-          float d = tail.y != nullptr ? as_stored<S>(tail_backward(tail.op, out.v[w], g.v[w])) : g.v[w];
+          float d = tail.y != nullptr ? as_stored<S>(op.template backward<Math>(out.v[w], g.v[w])) : g.v[w];
           if (tail.gates != nullptr) d = as_stored<S>(branch_factor * d);
           const float xhat = (v.v[w] - mean[W * pack + w]) * inv_std[W * pack + w];
           sums.of[w] += static_cast<double>(d);
@@ -224,17 +230,22 @@ struct ChannelGradient {
   Pack<W> mean, inv_std, factor, mean_g, mean_g_xhat;
 };
 
-// dx (=|+=) scale * inv_std * (g - mean(g) - xhat * mean(g * xhat)), and dskip beside it.
-template <int W, class S>
+// dx (=|+=) scale * inv_std * (g - mean(g) - xhat * mean(g * xhat)), and dskip beside it. Measured: dy, the gradient
+// behind op, that at the normalized output, and dx.
+template <int W, class S, int kMeasured>
 __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const float* scale,
                                                  const float* mean, const float* inv_std, const float* means,
                                                  S* dx, GradMode mode, std::size_t rows, std::size_t channels,
-                                                 const BatchNormTailBackward<S>& tail) {
+                                                 const BatchNormTailBackward<S>& tail,
+                                                 Measured<kMeasured, InPlane> measured,
+                                                 const ReductionScratch& for_sinks) {
+  measured.begin();
   const bool adds = tail.gates != nullptr;
+  const OutputOp op{tail.op};
   const float skip_factor = adds ? tail.gates->backward_skip : 1.0f;
   const float branch_factor =
       adds ? static_cast<float>(static_cast<double>(tail.gates->backward_branch) * tail.branch_scale) : 1.0f;
-  walk_columns(
+  walk_columns<kMeasured == 0 ? 4 : 1>(
       rows, channels / W,
       [=](std::size_t pack) {
         ChannelGradient<W> g;
@@ -249,14 +260,22 @@ __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const 
         }
         return g;
       },
-      [=](std::size_t row, std::size_t pack, const ChannelGradient<W>& g) {
+      [=, &measured](std::size_t row, std::size_t pack, const ChannelGradient<W>& g) {
         const std::size_t i = row * channels + W * pack;
         const Pack<W> v = load_pack<W>(x + i);
         Pack<W> d = load_pack<W>(dy + i);
+        measured.add(0, d);
         if (tail.y != nullptr) {
           const Pack<W> out = load_pack<W>(tail.y + i);
 #pragma unroll
-          for (int w = 0; w < W; ++w) d.v[w] = as_stored<S>(tail_backward(tail.op, out.v[w], d.v[w]));
+          for (int w = 0; w < W; ++w) d.v[w] = as_stored<S>(op.template backward<Math>(out.v[w], d.v[w]));
+        }
+        if constexpr (kMeasured > 0) {
+          Pack<W> at_n = d;
+#pragma unroll
+          for (int w = 0; w < W; ++w) at_n.v[w] = adds ? as_stored<S>(branch_factor * d.v[w]) : d.v[w];
+          measured.add(1, d);
+          measured.add(2, at_n);
         }
         if (adds && tail.skip_mode != GradMode::none) {
           Pack<W> s;
@@ -279,7 +298,9 @@ __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const 
           d.v[w] = mode == GradMode::accumulate ? old.v[w] + value : value;
         }
         store_pack(dx + i, d);
+        if constexpr (kMeasured > 0) measured.add(3, as_stored<S>(d));
       });
+  measured.finish(rows * channels, for_sinks);
 }
 
 #define GRADFLOW_BATCH_NORM_KERNELS(S, suffix, W)                                                          \
@@ -297,8 +318,15 @@ __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const 
       const S* x, S* y, const float* scale, const float* shift, const float* mean, const float* mean_low,  \
       const float* inv_std, const float* variance, double epsilon, std::size_t rows, std::size_t channels, \
       BatchNormTail<S> tail) {                                                                             \
-    batch_norm_apply<W>(x, y, scale, shift, mean, mean_low, inv_std, variance, epsilon, rows, channels,    \
-                        tail);                                                                             \
+    batch_norm_apply<W, S, 0>(x, y, scale, shift, mean, mean_low, inv_std, variance, epsilon, rows,        \
+                              channels, tail, {}, {});                                                     \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_apply_stats_##suffix(             \
+      const S* x, S* y, const float* scale, const float* shift, const float* mean, const float* mean_low,  \
+      const float* inv_std, const float* variance, double epsilon, std::size_t rows, std::size_t channels, \
+      BatchNormTail<S> tail, BatchNormSinks sinks, ReductionScratch for_sinks) {                           \
+    batch_norm_apply<W, S, 4>(x, y, scale, shift, mean, mean_low, inv_std, variance, epsilon, rows,        \
+                              channels, tail, sinks.measured(), for_sinks);                                \
   }                                                                                                        \
   extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_sums_##suffix(           \
       const S* x, const S* dy, const float* mean, const float* inv_std, float* dscale, float* dshift,      \
@@ -311,7 +339,15 @@ __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const 
       const S* x, const S* dy, const float* scale, const float* mean, const float* inv_std,                \
       const float* means, S* dx, GradMode mode, std::size_t rows, std::size_t channels,                    \
       BatchNormTailBackward<S> tail) {                                                                     \
-    batch_norm_backward_apply<W>(x, dy, scale, mean, inv_std, means, dx, mode, rows, channels, tail);      \
+    batch_norm_backward_apply<W, S, 0>(x, dy, scale, mean, inv_std, means, dx, mode, rows, channels, tail, \
+                                       {}, {});                                                            \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_backward_apply_stats_##suffix(    \
+      const S* x, const S* dy, const float* scale, const float* mean, const float* inv_std,                \
+      const float* means, S* dx, GradMode mode, std::size_t rows, std::size_t channels,                    \
+      BatchNormTailBackward<S> tail, BatchNormSinks sinks, ReductionScratch for_sinks) {                   \
+    batch_norm_backward_apply<W, S, 4>(x, dy, scale, mean, inv_std, means, dx, mode, rows, channels, tail, \
+                                       sinks.measured(), for_sinks);                                       \
   }
 
 GRADFLOW_BATCH_NORM_KERNELS(float, f32, 1)

@@ -115,14 +115,14 @@ __device__ inline void walk_rows(std::size_t rows, Body& body) {
 }
 
 // Calls at(row, column) for every element; prepare(column) once before the rows of a column.
-template <class Prepare, class At>
+template <int kUnroll = 4, class Prepare, class At>
 __device__ inline void walk_columns(std::size_t rows, std::size_t columns, const Prepare& prepare,
                                     const At& at) {
   const std::size_t column = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (column >= columns) return;
   const auto of_column = prepare(column);
   const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
-#pragma unroll 4
+#pragma unroll kUnroll
   for (std::size_t row = std::size_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += step) {
     at(row, column, of_column);
   }

@@ -29,10 +29,18 @@ inline Sinks sinks(Stats* stats, std::uint64_t* exponents) {
 inline bool any(const Sinks& sinks) { return sinks.stats != nullptr || sinks.exponents != nullptr; }
 
 // No reduction over columns has a ticket so far behind: where its tiles have more than one block each, they are half
-// as many as max_blocks() at most. Any number of blocks; takes the queue's workspace.
+// as many as max_blocks() at most. Any number of blocks; takes the queue's workspace, `more` bytes of which lie behind.
+struct SecondScratch {
+  ReductionScratch scratch;
+  void* more;
+};
+inline SecondScratch second_scratch(Queue& queue, const BlockGrid& grid, std::size_t more) {
+  const std::size_t bytes = std::size_t{grid.x} * grid.y * kReductionBytesPerBlock;
+  void* partials = queue.workspace(bytes + more);
+  return {{queue.scratch.tickets + (queue.max_blocks() - 1), partials}, static_cast<unsigned char*>(partials) + bytes};
+}
 inline ReductionScratch second_scratch(Queue& queue, const BlockGrid& grid) {
-  return {queue.scratch.tickets + (queue.max_blocks() - 1),
-          queue.workspace(std::size_t{grid.x} * grid.y * kReductionBytesPerBlock)};
+  return second_scratch(queue, grid, 0).scratch;
 }
 
 template <int K, class Place = AlongX>

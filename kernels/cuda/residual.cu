@@ -13,6 +13,12 @@ struct ResidualKernels {
   Kernel<const S*, const S*, GradientOut<S>, GradientOut<S>, const Gates*, double, std::size_t, bool> backward;
 };
 
+void require_output_op(PointwiseId id) {
+  if (info_of(id).saves == Saves::y) return;
+  throw InternalError("a residual addition cannot have " + std::string(info_of(id).name) +
+                      " behind it: the op does not save its output");
+}
+
 template <class S>
 const ResidualKernels<S>& kernels_of(PointwiseId id) {
 #define GRADFLOW_RESIDUAL_ROW(Op, op) \
@@ -22,8 +28,7 @@ const ResidualKernels<S>& kernels_of(PointwiseId id) {
   for (const ResidualKernels<S>& kernels : kKernels) {
     if (kernels.id == id) return kernels;
   }
-  throw InternalError("a residual addition cannot have " + std::string(info_of(id).name) +
-                      " behind it: the op does not save its output");
+  throw InternalError("pointwise op " + std::to_string(static_cast<int>(id)) + " has no CUDA kernels with an addition");
 }
 
 template <class S>
@@ -33,16 +38,15 @@ void forward(Queue& queue, const ResidualForward& a) {
   auto* y = static_cast<S*>(a.y);
   const bool vector = all_aligned16(skip, branch, y);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  const Sinks y_sinks = sinks(a.y_stats, a.y_exponents);
-  if (a.op != PointwiseId::identity) {
+  const Sinks branch_sinks = sinks(a.branch_stats, a.branch_exponents), y_sinks = sinks(a.y_stats, a.y_exponents),
+              sum_sinks = sinks(a.sum_stats, a.sum_exponents);
+  if (any(branch_sinks) || any(sum_sinks) || any(y_sinks)) {
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward_stats), grid, a.op, skip, branch, y, a.gates, a.scale, a.n,
+           vector, branch_sinks, sum_sinks, y_sinks, queue.scratch);
+  } else if (a.op != PointwiseId::identity) {
     launch(queue, kernels_of<S>(a.op).forward, grid, skip, branch, y, a.gates, a.scale, a.n, vector);
-    stats(queue, {.dtype = a.dtype, .n = a.n, .x = y, .op = a.op, .out = a.y_stats});
-    exponent_histogram(queue, {.dtype = a.dtype, .n = a.n, .x = y, .bins = a.y_exponents});
-  } else if (!any(y_sinks)) {
-    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward), grid, skip, branch, y, a.gates, a.scale, a.n, vector);
   } else {
-    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward_stats), grid, skip, branch, y, a.gates, a.scale, a.n,
-           vector, y_sinks, queue.scratch);
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_forward), grid, skip, branch, y, a.gates, a.scale, a.n, vector);
   }
 }
 
@@ -56,37 +60,38 @@ void backward(Queue& queue, const ResidualBackward& a) {
   const GradientOut<S> branch = out(a.dbranch, a.branch_mode);
   const bool vector = all_aligned16(dy, skip.to, branch.to);
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<S>);
-  const Sinks dy_sinks = sinks(a.dy_stats, a.dy_exponents);
-  if (a.op != PointwiseId::identity) {
-    const ResidualKernels<S>& kernels = kernels_of<S>(a.op);
-    const auto* y = static_cast<const S*>(a.y);
-    if (y == nullptr && a.n > 0) throw InternalError("residual_backward: the output is missing");
-    // Before dy may be overwritten.
-    stats(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .out = a.dy_stats});
-    exponent_histogram(queue, {.dtype = a.dtype, .n = a.n, .x = dy, .bins = a.dy_exponents});
-    if (skip.to == nullptr && branch.to == nullptr) return;
-    launch(queue, kernels.backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n, vector && all_aligned16(y));
-  } else if (!any(dy_sinks)) {
-    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward), grid, dy, skip, branch, a.gates, a.scale, a.n, vector);
+  const bool acts = a.op != PointwiseId::identity;
+  const auto* y = acts ? static_cast<const S*>(a.y) : nullptr;
+  if (acts && y == nullptr) throw InternalError("residual_backward: the output is missing");
+  Sinks dbranch_sinks = sinks(a.dbranch_stats, a.dbranch_exponents);
+  if (branch.to == nullptr) dbranch_sinks = {};
+  const Sinks dy_sinks = sinks(a.dy_stats, a.dy_exponents), dsum_sinks = sinks(a.dsum_stats, a.dsum_exponents);
+  if (any(dy_sinks) || any(dbranch_sinks) || any(dsum_sinks)) {
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward_stats), grid, a.op, y, dy, skip, branch, a.gates, a.scale,
+           a.n, vector && all_aligned16(y), dy_sinks, dbranch_sinks, dsum_sinks, queue.scratch);
+  } else if (skip.to == nullptr && branch.to == nullptr) {
+    return;
+  } else if (acts) {
+    launch(queue, kernels_of<S>(a.op).backward, grid, y, dy, skip, branch, a.gates, a.scale, a.n,
+           vector && all_aligned16(y));
   } else {
-    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward_stats), grid, dy, skip, branch, a.gates, a.scale, a.n,
-           vector, dy_sinks, queue.scratch);
+    launch(queue, GRADFLOW_KERNEL_OF(S, residual_backward), grid, dy, skip, branch, a.gates, a.scale, a.n, vector);
   }
 }
 
 }  // namespace
 
 void residual_forward(Queue& queue, const ResidualForward& a) {
+  require_output_op(a.op);
   visit_storage(a.dtype, "residual_forward", [&]<class S>() {
     if (a.n != 0) forward<S>(queue, a);
   });
 }
 
 void residual_backward(Queue& queue, const ResidualBackward& a) {
-  const bool nothing_wanted = a.skip_mode == GradMode::none && a.branch_mode == GradMode::none &&
-                              a.dy_stats == nullptr && a.dy_exponents == nullptr;
+  require_output_op(a.op);
   visit_storage(a.dtype, "residual_backward", [&]<class S>() {
-    if (a.n != 0 && !nothing_wanted) backward<S>(queue, a);
+    if (a.n != 0) backward<S>(queue, a);
   });
 }
 

@@ -1,11 +1,12 @@
 // Residual addition, forward and backward, with gates read from device memory; alone, or with the activation
-// behind it (residual_<op>_forward_f32, ...).
+// behind it (residual_<op>_forward_f32, ...). Measured (residual_forward_stats_f32, ...) one kernel serves all ops.
 // Bytes moved per element in f32: forward 12; backward 12, plus 4 for each accumulated output and 4 with an
 // activation. Half in bf16.
 #pragma once
 
 #include "gradflow/kernels/backend.h"
 #include "kernels/cuda/measured.cuh"
+#include "kernels/cuda/output_op.cuh"
 
 namespace gradflow::kernels::cuda {
 
@@ -19,6 +20,7 @@ struct GradientOut {
 template <class Op, class S, int kMeasured>
 struct ResidualForwardBody {
   static constexpr int kWidth = kPackOf<S>;
+  Op op;
   const S* skip;
   const S* branch;
   S* y;
@@ -37,23 +39,27 @@ struct ResidualForwardBody {
 
   template <int W>
   __device__ void store(std::size_t i, const Loaded<W>& in) {
-    Pack<W> out;
+    Pack<W> sum, out;
 #pragma unroll
     for (int k = 0; k < W; ++k) {
-      const float sum = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
-      out.v[k] = as_stored<S>(Op::template forward<Math>(sum));
+      sum.v[k] = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
+      out.v[k] = as_stored<S>(op.template forward<Math>(sum.v[k]));
     }
-    measured.add(0, out);
+    if constexpr (kMeasured > 0) {
+      measured.add(0, in.branch);
+      measured.add(1, as_stored<S>(sum));
+      measured.add(2, out, op);
+    }
     store_pack(y + i, out);
   }
 };
 
 template <class Op, class S, int kMeasured>
-__device__ inline void residual_forward(const S* skip, const S* branch, S* y, const Gates* gates,
+__device__ inline void residual_forward(const Op& op, const S* skip, const S* branch, S* y, const Gates* gates,
                                         double scale, std::size_t n, bool vector,
                                         const Measured<kMeasured>& measured, const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->forward_branch * scale);
-  ResidualForwardBody<Op, S, kMeasured> body{skip, branch, y, gates->forward_skip, branch_factor, measured};
+  ResidualForwardBody<Op, S, kMeasured> body{op, skip, branch, y, gates->forward_skip, branch_factor, measured};
   body.measured.begin();
   stream_over<kMeasured == 0 ? 2 : 1>(n, vector, body);
   body.measured.finish(n, scratch);
@@ -62,8 +68,9 @@ __device__ inline void residual_forward(const S* skip, const S* branch, S* y, co
 template <class Op, class S, int kMeasured>
 struct ResidualBackwardBody {
   static constexpr int kWidth = kPackOf<S>;
-  static constexpr bool kActivation = Op::id != PointwiseId::identity;
-  const S* y;  // read with an activation only
+  static constexpr bool kActivation = !std::is_same_v<Op, ops::Identity>;
+  Op op;
+  const S* y;  // read with an activation only; null for an OutputOp that is none
   const S* dy;
   GradientOut<S> skip, branch;
   float skip_factor, branch_factor;
@@ -78,22 +85,24 @@ struct ResidualBackwardBody {
   __device__ Loaded<W> load(std::size_t i) const {
     Loaded<W> in;
     in.dy = load_pack<W>(dy + i);
-    if constexpr (kActivation) in.y = load_pack<W>(y + i);
+    if constexpr (kActivation) {
+      if (!std::is_same_v<Op, OutputOp> || y != nullptr) in.y = load_pack<W>(y + i);
+    }
     if (skip.mode == GradMode::accumulate) in.dskip = load_pack<W>(skip.to + i);
     if (branch.mode == GradMode::accumulate) in.dbranch = load_pack<W>(branch.to + i);
     return in;
   }
 
   template <int W>
-  static __device__ void write(const GradientOut<S>& out, std::size_t i, float factor, const Pack<W>& dy,
-                               const Pack<W>& old) {
-    if (out.mode == GradMode::none) return;
+  static __device__ Pack<W> write(const GradientOut<S>& out, std::size_t i, float factor, const Pack<W>& dy,
+                                  const Pack<W>& old) {
     Pack<W> d;
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       d.v[k] = out.mode == GradMode::accumulate ? fmaf(factor, dy.v[k], old.v[k]) : factor * dy.v[k];
     }
     store_pack(out.to + i, d);
+    return d;
   }
 
   template <int W>
@@ -102,19 +111,23 @@ struct ResidualBackwardBody {
     Pack<W> dz = in.dy;
     if constexpr (kActivation) {
 #pragma unroll
-      for (int k = 0; k < W; ++k) dz.v[k] = Op::template backward<Math>(in.y.v[k], in.dy.v[k]);
+      for (int k = 0; k < W; ++k) dz.v[k] = op.template backward<Math>(in.y.v[k], in.dy.v[k]);
     }
-    write(skip, i, skip_factor, dz, in.dskip);
-    write(branch, i, branch_factor, dz, in.dbranch);
+    if (skip.mode != GradMode::none) write(skip, i, skip_factor, dz, in.dskip);
+    if (branch.mode != GradMode::none) {
+      const Pack<W> d = write(branch, i, branch_factor, dz, in.dbranch);
+      if constexpr (kMeasured > 0) measured.add(1, as_stored<S>(d));
+    }
+    if constexpr (kMeasured > 0) measured.add(2, as_stored<S>(dz));
   }
 };
 
 template <class Op, class S, int kMeasured>
-__device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,
+__device__ inline void residual_backward(const Op& op, const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,
                                          const Gates* gates, double scale, std::size_t n, bool vector,
                                          const Measured<kMeasured>& measured, const ReductionScratch& scratch) {
   const auto branch_factor = static_cast<float>(gates->backward_branch * scale);
-  ResidualBackwardBody<Op, S, kMeasured> body{y, dy, skip, branch, gates->backward_skip, branch_factor, measured};
+  ResidualBackwardBody<Op, S, kMeasured> body{op, y, dy, skip, branch, gates->backward_skip, branch_factor, measured};
   body.measured.begin();
   stream_over<kMeasured == 0 ? 2 : 1>(n, vector, body);
   body.measured.finish(n, scratch);
@@ -124,7 +137,7 @@ __device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S>
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
       residual##_forward_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale, \
                              std::size_t n, bool vector) {                                           \
-    residual_forward<ops::Op, S, 0>(skip, branch, y, gates, scale, n, vector, {}, {});            \
+    residual_forward<ops::Op, S, 0>({}, skip, branch, y, gates, scale, n, vector, {}, {});           \
   }
 
 #define GRADFLOW_RESIDUAL_OP_KERNELS_IN(Op, residual, S, s)                                          \
@@ -132,29 +145,31 @@ __device__ inline void residual_backward(const S* y, const S* dy, GradientOut<S>
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
       residual##_backward_##s(const S* y, const S* dy, GradientOut<S> skip, GradientOut<S> branch,   \
                               const Gates* gates, double scale, std::size_t n, bool vector) {        \
-    residual_backward<ops::Op, S, 0>(y, dy, skip, branch, gates, scale, n, vector, {}, {});     \
+    residual_backward<ops::Op, S, 0>({}, y, dy, skip, branch, gates, scale, n, vector, {}, {}); \
   }
 
-// Measured in the same pass; an addition with an activation is measured by launches of their own.
+// Measured in the same pass: the branch, the sum, the output; or dy, the branch's gradient, the sum's.
 #define GRADFLOW_RESIDUAL_KERNELS(S, s)                                                                   \
   GRADFLOW_RESIDUAL_FORWARD_KERNEL(Identity, residual, S, s)                                              \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
       residual_backward_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch, const Gates* gates,  \
                             double scale, std::size_t n, bool vector) {                                   \
-    residual_backward<ops::Identity, S, 0>(nullptr, dy, skip, branch, gates, scale, n, vector, {}, {});   \
+    residual_backward<ops::Identity, S, 0>({}, nullptr, dy, skip, branch, gates, scale, n, vector, {}, {});   \
   }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
-      residual_forward_stats_##s(const S* skip, const S* branch, S* y, const Gates* gates, double scale,  \
-                                 std::size_t n, bool vector, Sinks y_sinks, ReductionScratch scratch) {   \
-    residual_forward<ops::Identity, S, 1>(skip, branch, y, gates, scale, n, vector,                       \
-                                          {{y_sinks}, {}, {}}, scratch);                                  \
+      residual_forward_stats_##s(PointwiseId op, const S* skip, const S* branch, S* y, const Gates* gates, \
+                                 double scale, std::size_t n, bool vector, Sinks branch_sinks,            \
+                                 Sinks sum_sinks, Sinks y_sinks, ReductionScratch scratch) {              \
+    residual_forward<OutputOp, S, 3>({op}, skip, branch, y, gates, scale, n, vector,                      \
+                                     {{branch_sinks, sum_sinks, y_sinks}, {}, {}}, scratch);              \
   }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
-      residual_backward_stats_##s(const S* dy, GradientOut<S> skip, GradientOut<S> branch,                \
-                                  const Gates* gates, double scale, std::size_t n, bool vector,           \
-                                  Sinks dy_sinks, ReductionScratch scratch) {                             \
-    residual_backward<ops::Identity, S, 1>(nullptr, dy, skip, branch, gates, scale, n, vector,            \
-                                           {{dy_sinks}, {}, {}}, scratch);                                \
+      residual_backward_stats_##s(PointwiseId op, const S* y, const S* dy, GradientOut<S> skip,           \
+                                  GradientOut<S> branch, const Gates* gates, double scale, std::size_t n, \
+                                  bool vector, Sinks dy_sinks, Sinks dbranch_sinks, Sinks dsum_sinks,     \
+                                  ReductionScratch scratch) {                                             \
+    residual_backward<OutputOp, S, 3>({op}, y, dy, skip, branch, gates, scale, n, vector,                 \
+                                      {{dy_sinks, dbranch_sinks, dsum_sinks}, {}, {}}, scratch);          \
   }
 
 #define GRADFLOW_RESIDUAL_OP_KERNELS(Op, op)                     \

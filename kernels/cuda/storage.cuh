@@ -39,6 +39,14 @@ __device__ inline float as_stored(float x) {
   return widen(narrow<S>(x));
 }
 
+template <class S, int W>
+__device__ inline Pack<W> as_stored(const Pack<W>& pack) {
+  Pack<W> stored;
+#pragma unroll
+  for (int k = 0; k < W; ++k) stored.v[k] = as_stored<S>(pack.v[k]);
+  return stored;
+}
+
 // Two bf16 in the order of memory, as 32 bits.
 __device__ inline unsigned pack_two(float first, float second) {
   const __nv_bfloat162 two = __floats2bfloat162_rn(first, second);

@@ -70,6 +70,7 @@ std::shared_ptr<const Layer> BatchNorm::fuse(const Layer& next, std::size_t oper
 
 void BatchNorm::forward(ForwardContext& c) const {
   const Tensor& x = c.x[0];
+  const auto& [n, sum] = c.between;
   const auto saved = [&](std::size_t i) { return c.saved.empty() ? nullptr : c.saved[i].data; };
   c.backend->batch_norm_forward({.dtype = x.dtype(), .rows = x.shape().rows(), .channels = static_cast<std::size_t>(x.shape().back()),
                                  .x = x.data, .y = c.y[0].data,
@@ -79,11 +80,15 @@ void BatchNorm::forward(ForwardContext& c) const {
                                  .running_mean = c.states[0].data, .running_variance = c.states[1].data,
                                  .momentum = options_.momentum, .epsilon = options_.epsilon, .training = c.training, .op = op_,
                                  .skip = adds_ ? c.x[1].data : nullptr,
-                                 .gates = adds_ ? c.states[2].as<kernels::Gates>() : nullptr, .branch_scale = branch_scale_});
+                                 .gates = adds_ ? c.states[2].as<kernels::Gates>() : nullptr, .branch_scale = branch_scale_,
+                                 .x_stats = c.x_stats, .n_stats = n.stats, .sum_stats = sum.stats, .y_stats = c.y_stats,
+                                 .x_exponents = c.x_exponents, .n_exponents = n.exponents, .sum_exponents = sum.exponents,
+                                 .y_exponents = c.y_exponents});
 }
 
 void BatchNorm::backward(BackwardContext& c) const {
   const Tensor& x = c.x[0];
+  const auto& [dn, dsum] = c.between;
   c.backend->batch_norm_backward({.dtype = x.dtype(), .rows = x.shape().rows(), .channels = static_cast<std::size_t>(x.shape().back()),
                                   .x = x.data, .dy = c.dy[0].data,
                                   .scale = options_.affine ? c.parameters[0].data : nullptr,
@@ -94,7 +99,10 @@ void BatchNorm::backward(BackwardContext& c) const {
                                   .parameter_mode = options_.affine ? c.parameter_modes[0] : GradMode::overwrite, .op = op_,
                                   .y = acts() ? c.y[0].data : nullptr, .has_skip = adds_,
                                   .dskip = adds_ ? c.dx[1].data : nullptr, .skip_mode = adds_ ? c.modes[1] : GradMode::none,
-                                  .gates = adds_ ? c.states[2].as<kernels::Gates>() : nullptr, .branch_scale = branch_scale_});
+                                  .gates = adds_ ? c.states[2].as<kernels::Gates>() : nullptr, .branch_scale = branch_scale_,
+                                  .dy_stats = c.dy_stats, .dsum_stats = dsum.stats, .dn_stats = dn.stats, .dx_stats = c.dx_stats,
+                                  .dy_exponents = c.dy_exponents, .dsum_exponents = dsum.exponents, .dn_exponents = dn.exponents,
+                                  .dx_exponents = c.dx_exponents});
 }
 
 }  // namespace gradflow

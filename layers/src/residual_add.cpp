@@ -37,7 +37,7 @@ Inference ResidualAdd::infer(std::span<const TensorSpec> inputs) const {
 
 std::shared_ptr<const Layer> ResidualAdd::fuse(const Layer& next, std::size_t) const {
   // ReLU alone: in bf16 the fused pass rounds once where an addition and another function would round twice, and a
-  // step with probes, which is not fused, must have the same bits.
+  // step with a probe that keeps the two apart must have the same bits.
   const auto* activation = dynamic_cast<const Activation*>(&next);
   if (!activation || acts() || activation->op() != PointwiseId::relu) return nullptr;
   auto fused = std::make_shared<ResidualAdd>(*this);
@@ -49,14 +49,17 @@ std::shared_ptr<const Layer> ResidualAdd::fuse(const Layer& next, std::size_t) c
 void ResidualAdd::forward(ForwardContext& c) const {
   c.backend->residual_forward({.dtype = c.y[0].dtype(), .n = c.y[0].elements(), .skip = c.x[0].data, .branch = c.x[1].data,
                                .y = c.y[0].data, .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .y_stats = c.y_stats, .op = op_,
-                               .y_exponents = c.y_exponents});
+                               .y_exponents = c.y_exponents, .branch_stats = c.x_stats, .branch_exponents = c.x_exponents,
+                               .sum_stats = c.between[0].stats, .sum_exponents = c.between[0].exponents});
 }
 
 void ResidualAdd::backward(BackwardContext& c) const {
   c.backend->residual_backward({.dtype = c.dy[0].dtype(), .n = c.dy[0].elements(), .dy = c.dy[0].data,
                                 .dskip = c.dx[0].data, .skip_mode = c.modes[0], .dbranch = c.dx[1].data, .branch_mode = c.modes[1],
                                 .gates = c.states[0].as<kernels::Gates>(), .scale = scale_, .dy_stats = c.dy_stats, .op = op_,
-                                .y = acts() ? c.y[0].data : nullptr, .dy_exponents = c.dy_exponents});
+                                .y = acts() ? c.y[0].data : nullptr, .dy_exponents = c.dy_exponents,
+                                .dsum_stats = c.between[0].stats, .dsum_exponents = c.between[0].exponents,
+                                .dbranch_stats = c.dx_stats, .dbranch_exponents = c.dx_exponents});
 }
 
 }  // namespace gradflow

@@ -1,49 +1,12 @@
 // Fused operations against the separate ones they stand for: the same bits in f32 and f64, and in bf16 those of the
 // widened f32 operations, rounded once at the end.
-#include "gradflow/kernels/bf16.h"
-#include "support.h"
+#include "stored.h"
 
 namespace gradflow::kernels::test {
 namespace {
 
-// How numbers of storage S are widened to what is computed with, and back.
-template <class S>
-struct Stored {
-  using Wide = S;
-  static constexpr DType dtype = dtype_of<S>(), wide_dtype = dtype_of<S>();
-  static S narrow(Wide x) { return x; }
-  static Wide widen(S x) { return x; }
-};
-template <>
-struct Stored<Bf16> {
-  using Wide = float;
-  static constexpr DType dtype = DType::bf16, wide_dtype = DType::f32;
-  static Bf16 narrow(float x) { return to_bf16(x); }
-  static float widen(Bf16 x) { return to_float(x); }
-};
-
-template <class S>
-std::vector<S> narrowed(const std::vector<typename Stored<S>::Wide>& x) {
-  std::vector<S> y;
-  for (const auto v : x) y.push_back(Stored<S>::narrow(v));
-  return y;
-}
-template <class S>
-std::vector<typename Stored<S>::Wide> widened(const std::vector<S>& x) {
-  std::vector<typename Stored<S>::Wide> y;
-  for (const S v : x) y.push_back(Stored<S>::widen(v));
-  return y;
-}
-
 class Fusion : public BackendTest {
  public:
-  template <class F>
-  void for_each_storage(F f) {
-    f.template operator()<float>();
-    f.template operator()<Bf16>();
-    if (device().supports(DType::f64)) f.template operator()<double>();
-  }
-
   template <class T>
   std::vector<T> apply(PointwiseId op, const std::vector<T>& x) {
     DeviceArray<T> d(device(), x), y(device(), x.size());
@@ -56,35 +19,6 @@ class Fusion : public BackendTest {
     device().pointwise_backward({op, dtype_of<T>(), dy.size(), s.data(), d.data(), dx.data()});
     return dx.get();
   }
-  // What the device reads where S is stored: S's values, widened.
-  template <class S>
-  std::vector<typename Stored<S>::Wide> wild(Random& random, std::size_t n) {
-    return widened(narrowed<S>(random.wild<typename Stored<S>::Wide>(n)));
-  }
-};
-
-// Sinks of one array, and what they must hold: its statistics as dtype stores it, and its histogram.
-template <class S>
-class Sinks {
- public:
-  explicit Sinks(Backend& device) : device_(device), stats_(device, 1), bins_(device, kExponentBins) {}
-  Stats* stats() { return stats_.data(); }
-  std::uint64_t* bins() { return bins_.data(); }
-  Stats seen() const { return stats_.front(); }
-
-  void expect(const std::vector<S>& stored, PointwiseId op = PointwiseId::identity) {
-    const auto x = widened(stored);
-    expect_stats(stats_.front(), naive_stats(x, op), sum_of_magnitudes(x));
-    DeviceArray<S> copy(device_, stored);
-    DeviceArray<std::uint64_t> want(device_, kExponentBins);
-    device_.exponent_histogram({Stored<S>::dtype, stored.size(), copy.data(), want.data()});
-    EXPECT_EQ(bins_.get(), want.get());
-  }
-
- private:
-  Backend& device_;
-  DeviceArray<Stats> stats_;
-  DeviceArray<std::uint64_t> bins_;
 };
 
 struct Shape {
@@ -95,7 +29,7 @@ constexpr Shape kShapes[] = {{0, 4}, {4, 0}, {1, 1}, {3, 33}, {31, 64}, {700, 8}
 
 TEST_P(Fusion, BiasAndActivation) {
   Random random(91);
-  for_each_storage([&]<class S>() {
+  for_each_storage(device(), [&]<class S>() {
     using T = typename Stored<S>::Wide;
     constexpr DType dtype = Stored<S>::dtype;
     ops::All::for_each([&]<class Op>() {
@@ -151,7 +85,7 @@ TEST_P(Fusion, BiasAndActivation) {
 // The same bits with sinks as without, and each sink has what was measured on its own.
 TEST_P(Fusion, BiasAndActivationMeasured) {
   Random random(93);
-  for_each_storage([&]<class S>() {
+  for_each_storage(device(), [&]<class S>() {
     using T = typename Stored<S>::Wide;
     constexpr DType dtype = Stored<S>::dtype;
     for (const PointwiseId op : {PointwiseId::relu, PointwiseId::tanh, PointwiseId::identity}) {
@@ -204,7 +138,7 @@ TEST_P(Fusion, BiasAndActivationMeasured) {
 TEST_P(Fusion, ResidualAdditionAndActivation) {
   Random random(92);
   DeviceArray<Gates> gates(device(), {Gates{0.5f, -2, 0.75f, 3}});
-  for_each_storage([&]<class S>() {
+  for_each_storage(device(), [&]<class S>() {
     using T = typename Stored<S>::Wide;
     constexpr DType dtype = Stored<S>::dtype, wide = Stored<S>::wide_dtype;
     ops::All::for_each([&]<class Op>() {
@@ -249,6 +183,60 @@ TEST_P(Fusion, ResidualAdditionAndActivation) {
             }
       }
     });
+  });
+}
+
+TEST_P(Fusion, ResidualAdditionMeasured) {
+  Random random(94);
+  DeviceArray<Gates> gates(device(), {Gates{0.5f, -2, 0.75f, 3}});
+  for_each_storage(device(), [&]<class S>() {
+    using T = typename Stored<S>::Wide;
+    constexpr DType dtype = Stored<S>::dtype, wide = Stored<S>::wide_dtype;
+    for (const PointwiseId op : {PointwiseId::identity, PointwiseId::relu, PointwiseId::tanh}) {
+      for (const std::size_t n : {0, 1, 33, 4099, 20011}) {
+        SCOPED_TRACE(fmt::format("{} {} n={}", name_of(dtype), info_of(op).name, n));
+        const std::size_t offset = n % 2;
+        const std::vector<S> a = narrowed<S>(wild<S>(random, n)), b = narrowed<S>(wild<S>(random, n));
+        DeviceArray<T> wa(device(), widened(a)), wb(device(), widened(b)), sum(device(), n);
+        device().residual_forward({wide, n, wa.data(), wb.data(), sum.data(), gates.data(), 0.3});
+        DeviceArray<S> skip(device(), a, offset), branch(device(), b, offset), plain(device(), n, S{}, offset);
+        device().residual_forward(
+            {dtype, n, skip.data(), branch.data(), plain.data(), gates.data(), 0.3, nullptr, op});
+        Sinks<S> of_y(device()), of_branch(device()), of_sum(device());
+        ResidualForward forward{dtype, n, skip.data(), branch.data(), branch.data(), gates.data(), 0.3, of_y.stats(), op};
+        forward.y_exponents = of_y.bins();
+        forward.branch_stats = of_branch.stats(), forward.branch_exponents = of_branch.bins();
+        forward.sum_stats = of_sum.stats(), forward.sum_exponents = of_sum.bins();
+        device().residual_forward(forward);
+        EXPECT_TRUE(all_same(widened(branch.get()), widened(plain.get())));
+        of_y.expect(plain.get(), op);
+        of_branch.expect(b);
+        of_sum.expect(narrowed<S>(sum.get()));
+
+        const std::vector<S> dy = narrowed<S>(wild<S>(random, n)), old = narrowed<S>(random.normals<T>(n));
+        const std::vector<S> dsum = narrowed<S>(apply_backward(op, widened(plain.get()), widened(dy)));
+        for (const GradMode to_skip : kModes)
+          for (const GradMode to_branch : kModes) {
+            DeviceArray<S> from(device(), dy, offset), plain_skip(device(), old), plain_branch(device(), old, offset);
+            device().residual_backward({dtype, n, from.data(), plain_skip.data(), to_skip, plain_branch.data(),
+                                        to_branch, gates.data(), 0.3, nullptr, op, plain.data()});
+            DeviceArray<S> d(device(), dy, offset), dskip(device(), old), dbranch(device(), old, offset);
+            const bool over_dy = to_skip == GradMode::overwrite;
+            Sinks<S> of_dy(device()), of_dsum(device()), of_dbranch(device());
+            ResidualBackward backward{dtype, n, d.data(), over_dy ? d.data() : dskip.data(), to_skip, dbranch.data(),
+                                      to_branch, gates.data(), 0.3, of_dy.stats(), op, plain.data()};
+            backward.dy_exponents = of_dy.bins();
+            backward.dsum_stats = of_dsum.stats(), backward.dsum_exponents = of_dsum.bins();
+            backward.dbranch_stats = of_dbranch.stats(), backward.dbranch_exponents = of_dbranch.bins();
+            device().residual_backward(backward);
+            EXPECT_TRUE(all_same(widened(over_dy ? d.get() : dskip.get()), widened(plain_skip.get())));
+            EXPECT_TRUE(all_same(widened(dbranch.get()), widened(plain_branch.get())));
+            of_dy.expect(dy);
+            of_dsum.expect(dsum);
+            of_dbranch.expect(to_branch == GradMode::none ? std::vector<S>{} : plain_branch.get());
+          }
+      }
+    }
   });
 }
 

@@ -99,12 +99,11 @@ INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining,
                            return name;
                          });
 
-// Everything is looked at: what no fused layer can measure stays apart.
-TEST(Fusion, ProbesKeepTheirValuesAndChangeNoBit) {
+TEST(Fusion, ProbesKeepNothingApartAndChangeNoBit) {
   for (const char* text : {"resnet:depth=8", "bf16 resnet:depth=8,act=tanh"}) {
     const Trained measured = train(text, true, true), apart = train(text, false, true),
                   fused = train(text, true, false);
-    EXPECT_EQ(measured.launches, apart.launches);  // everything is looked at: nothing was fused
+    EXPECT_LT(measured.launches, apart.launches);
     EXPECT_EQ(measured.memory, fused.memory) << text;
   }
 }
@@ -144,7 +143,10 @@ Watched watch(const std::string& text, bool fuse) {
 // 2^-19 of stats.h of the sum of magnitudes, which is at most sqrt(count * sum_squares).
 TEST(Fusion, AValueInsideIsMeasuredAsIfItWereStored) {
   for (const char* text : {"mlp:depth=6,width=70,act=tanh", "mlp:depth=5,width=40", "bf16 mlp:depth=5,width=70,act=sigmoid",
-                           "plain:depth=8,norm=none", "bf16 resnet:depth=8,norm=none"}) {
+                           "plain:depth=8,norm=none", "resnet:depth=8,norm=none,branch_scale=0.5,shortcut=B",
+                           "bf16 resnet:depth=8,norm=none", "mlp:depth=6,width=20,skip=on,branch=2", "resnet:depth=8",
+                           "resnet:depth=8,act=tanh,shortcut=B,branch_scale=0.5", "bf16 resnet:depth=8,act=sigmoid",
+                           "bf16 resnet:depth=8,version=v2", "mlp:depth=6,width=20,norm=bn,skip=on,branch=2"}) {
     SCOPED_TRACE(text);
     const Watched fused = watch(text, true), apart = watch(text, false);
     EXPECT_EQ(fused.parameters, apart.parameters);
@@ -270,7 +272,7 @@ TEST(Fusion, AProbeOnWhatIsGoneIsRefused) {
   const Model m = small("resnet:depth=8");
   const Graph g = m.graph.fused({});
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
-  PlanOptions options{.probes = {{.target = ProbeTarget::value, .id = g.find_value("bn1")}}};
+  PlanOptions options{.probes = {{.target = ProbeTarget::value, .id = g.find_value("bn1"), .alive = true}}};
   test::expect_error([&] { make_plan(g, options, *device); }, "it lies inside a fused layer");
 }
 

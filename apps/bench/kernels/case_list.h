@@ -41,6 +41,7 @@ class CaseList {
   void pointwise();
   void with_exponents();
   void residual();
+  void measured_residual();
   void scalars();
   void fusions();
   void batch_norm(bool packs);

@@ -11,6 +11,7 @@ std::vector<KernelCase> kernel_cases(DType dtype) {
   cases::CaseList list(dtype);
   list.pointwise();
   list.residual();
+  list.measured_residual();
   list.scalars();
   list.fusions();
   list.batch_norm(true);

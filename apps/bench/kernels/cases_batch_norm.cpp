@@ -20,6 +20,7 @@ void CaseList::batch_norm(bool packs) {
       w.operands.assign(arrays, numbers(t, elements(w)));
       for (int i = 0; i < 4; ++i) w.operands.push_back(numbers(arithmetic_type(t), w.columns));
       for (int i = 0; i < 2; ++i) w.operands.push_back({Content::positive, arithmetic_type(t), w.columns});
+      for (int i = 0; i < 4; ++i) w.operands.push_back(statistics());
       w.read_bytes = reads * b * n, w.written_bytes = writes * b * n;
       return w;
     };
@@ -45,6 +46,26 @@ void CaseList::batch_norm(bool packs) {
                                                 .training = training}] { b.batch_norm_forward(a); };
     };
   }
+  // With everything that can be measured; forward, an activation stands behind it.
+  KernelCase& seen = add("batch_norm_apply_stats", variant, "batch norm", "batch_norm_forward", "forward");
+  seen.kernels = {kernel("batch_norm_apply_stats")};
+  seen.work = work(2, 1, 1);
+  seen.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    kernels::BatchNormForward a{.dtype = t, .rows = w.rows, .channels = w.columns, .x = p[0], .y = p[1]};
+    a.scale = p[2], a.shift = p[3], a.running_mean = p[5], a.running_variance = p[7], a.training = false;
+    a.op = PointwiseId::relu;
+    a.x_stats = stats_at(p[8]), a.n_stats = stats_at(p[9]), a.sum_stats = stats_at(p[10]), a.y_stats = stats_at(p[11]);
+    return [&b, a] { b.batch_norm_forward(a); };
+  };
+  KernelCase& seen_back = add("batch_norm_backward_stats", variant, "batch norm", "batch_norm_backward", "backward");
+  seen_back.kernels = {kernel("batch_norm_backward_sums"), kernel("batch_norm_backward_apply_stats")};
+  seen_back.work = work(3, 4, 1);
+  seen_back.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    kernels::BatchNormBackward a{.dtype = t, .rows = w.rows, .channels = w.columns, .x = p[0], .dy = p[1]};
+    a.scale = p[3], a.mean = p[4], a.inv_std = p[7], a.dx = p[2], a.dscale = p[5], a.dshift = p[6];
+    a.dy_stats = stats_at(p[9]), a.dsum_stats = stats_at(p[10]), a.dn_stats = stats_at(p[11]), a.dx_stats = stats_at(p[12]);
+    return [&b, a] { b.batch_norm_backward(a); };
+  };
   KernelCase& c = add("batch_norm_backward", variant, "batch norm", "batch_norm_backward", "backward");
   c.kernels = {kernel("batch_norm_backward_sums"), kernel("batch_norm_backward_apply")};
   c.work = work(3, 4, 1);

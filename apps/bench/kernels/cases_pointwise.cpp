@@ -61,6 +61,28 @@ void CaseList::with_exponents() {
   };
 }
 
+// Everything that can be measured of it, with an activation behind it; one operation stands for all.
+void CaseList::measured_residual() {
+  const DType t = t_;
+  const std::vector<Operand> more{gates(), statistics(), statistics(), statistics()};
+  KernelCase& forward = add("residual_forward_stats", "relu", "residual", "residual_forward", "forward");
+  forward.work = arrays(3, 2, 1, more);
+  forward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    kernels::ResidualForward a{t, w.operands[0].elements, p[0], p[1], p[2], static_cast<kernels::Gates*>(p[3]), 0.5,
+                               stats_at(p[4]), PointwiseId::relu};
+    a.branch_stats = stats_at(p[5]), a.sum_stats = stats_at(p[6]);
+    return [&b, a] { b.residual_forward(a); };
+  };
+  KernelCase& backward = add("residual_backward_stats", "relu", "residual", "residual_backward", "backward");
+  backward.work = arrays(4, 2, 2, more);
+  backward.bind = [t](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
+    kernels::ResidualBackward a{t, w.operands[0].elements, p[1], p[2], GradMode::overwrite, p[3], GradMode::overwrite,
+                                static_cast<kernels::Gates*>(p[4]), 0.5, stats_at(p[5]), PointwiseId::relu, p[0]};
+    a.dsum_stats = stats_at(p[6]), a.dbranch_stats = stats_at(p[7]);
+    return [&b, a] { b.residual_backward(a); };
+  };
+}
+
 void CaseList::residual() {
   const DType t = t_;
   for (const bool stats : {false, true}) {

@@ -84,8 +84,9 @@ struct Inference {
 // What a layer can measure inside the passes it makes anyway: statistics, and the histogram over exponents beside
 // them. The executor then hands it sinks (contexts below); other measurements cost a pass of their own.
 struct FusedStats {
-  bool x = false, y = false;    // in forward, of input 0 and output 0
-  bool dy = false, dx = false;  // in backward, of dy(0) and of dx(0) as it stands afterwards
+  bool x = false, y = false;    // in forward, of one input and of output 0
+  bool dy = false, dx = false;  // in backward, of dy(0) and of that input's gradient as it stands afterwards
+  int input = 0;                // which input x and dx are
   // Of a layer that fuse() made: in forward the values between its parts, which are never stored, as they would be
   // stored; in backward their gradients.
   bool between = false;

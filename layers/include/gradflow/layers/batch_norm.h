@@ -19,7 +19,8 @@ struct BatchNormOptions {
 // (unbiased). Backward reads x and the saved batch statistics.
 //
 // Fuses with a residual addition of which it is the branch (then its inputs are x and the skip), and with an
-// activation that saves its output: same bits on the host, one pass each way instead of two or three.
+// activation that saves its output: same bits on the host, one pass each way instead of two or three. Statistics of
+// everything but the skip ride along, fused or not.
 class BatchNorm final : public Layer {
  public:
   explicit BatchNorm(const BatchNormOptions& options = {});
@@ -27,7 +28,9 @@ class BatchNorm final : public Layer {
   std::string_view type() const noexcept override { return type_; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
   std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const override;
-  FusedStats fused_stats() const noexcept override { return {.output_op = op_}; }
+  FusedStats fused_stats() const noexcept override {
+    return {.x = true, .y = true, .dy = true, .dx = true, .between = acts() || adds_, .output_op = op_};
+  }
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;
 

@@ -12,7 +12,8 @@ namespace gradflow {
 // removes a path, forward and backward separately, without planning or recording anew.
 // scale is a constant of the network (Stable ResNet 1/sqrt(L), ordinary 1).
 //
-// Fuses with ReLU: same bits on the host, one pass each way instead of two.
+// Fuses with ReLU: same bits on the host, one pass each way instead of two. Statistics of the branch, the sum and the
+// output ride along, and of their gradients.
 class ResidualAdd final : public Layer {
  public:
   explicit ResidualAdd(double scale = 1);
@@ -22,7 +23,9 @@ class ResidualAdd final : public Layer {
   std::string_view type() const noexcept override { return type_; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
   std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const override;
-  FusedStats fused_stats() const noexcept override { return {.y = true, .dy = true, .output_op = op_}; }
+  FusedStats fused_stats() const noexcept override { 
+    return {.x = true, .y = true, .dy = true, .dx = true, .input = 1, .between = acts(), .output_op = op_};
+  }
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;
 

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "gradflow/kernels/contract/gates.h"
 #include "gradflow/kernels/dtype.h"
 #include "gradflow/kernels/pointwise_ops.h"
+#include "gradflow/kernels/stats.h"
 
 namespace gradflow::kernels {
 
@@ -23,6 +25,8 @@ namespace gradflow::kernels {
 //   y = op(n)                                                                          if skip is null
 //   y = op(forward_skip * skip + (forward_branch * branch_scale) * n)                   otherwise
 // op is one that saves its output, identity for none; gates and branch_scale as in ResidualForward.
+//
+// Sinks measure every array of these passes, also those that are never stored, as dtype would store them.
 struct BatchNormForward {
   DType dtype = DType::f32;
   std::size_t rows = 0, channels = 0;
@@ -41,6 +45,10 @@ struct BatchNormForward {
   const void* skip = nullptr;        // [rows, channels]; y may alias it
   const Gates* gates = nullptr;      // with skip
   double branch_scale = 1;
+  Stats *x_stats = nullptr, *n_stats = nullptr;
+  Stats* sum_stats = nullptr;        // in front of op: of the sum with a skip, else of n
+  Stats* y_stats = nullptr;          // also counts saturated outputs
+  std::uint64_t *x_exponents = nullptr, *n_exponents = nullptr, *sum_exponents = nullptr, *y_exponents = nullptr;
 };
 
 // Training mode: the batch statistics depend on x. With d = op'(y) * dy (dy itself for identity), the gradient
@@ -65,6 +73,10 @@ struct BatchNormBackward {
   GradMode skip_mode = GradMode::none;
   const Gates* gates = nullptr;  // with has_skip
   double branch_scale = 1;
+  Stats* dy_stats = nullptr;
+  Stats *dsum_stats = nullptr, *dn_stats = nullptr;  // of d, and of the gradient at n
+  Stats* dx_stats = nullptr;     // of dx as it stands afterwards; untouched where its mode is none
+  std::uint64_t *dy_exponents = nullptr, *dsum_exponents = nullptr, *dn_exponents = nullptr, *dx_exponents = nullptr;
 };
 
 }  // namespace gradflow::kernels

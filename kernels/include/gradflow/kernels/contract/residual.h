@@ -22,6 +22,10 @@ struct ResidualForward {  // y = forward_skip * skip + (forward_branch * scale) 
   Stats* y_stats = nullptr;               // of y, behind op
   PointwiseId op = PointwiseId::identity;  // y = op(the sum); one that saves its output, else InternalError
   std::uint64_t* y_exponents = nullptr;    // histogram of y, as of ExponentHistogram
+  Stats* branch_stats = nullptr;
+  std::uint64_t* branch_exponents = nullptr;
+  Stats* sum_stats = nullptr;  // of the sum in front of op, as dtype would store it
+  std::uint64_t* sum_exponents = nullptr;
 };
 
 struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (backward_branch*scale) * dy
@@ -38,6 +42,10 @@ struct ResidualBackward {  // dskip (=|+=) backward_skip * dy; dbranch (=|+=) (b
   PointwiseId op = PointwiseId::identity;  // with another, op'(y)*dy takes the place of dy above; it is not rounded
   const void* y = nullptr;                // what forward wrote; not read for identity
   std::uint64_t* dy_exponents = nullptr;
+  Stats* dsum_stats = nullptr;  // of op'(y)*dy, as dtype would store it
+  std::uint64_t* dsum_exponents = nullptr;
+  Stats* dbranch_stats = nullptr;  // of dbranch as it stands afterwards; untouched where its mode is none
+  std::uint64_t* dbranch_exponents = nullptr;
 };
 
 }  // namespace gradflow::kernels
