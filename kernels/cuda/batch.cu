@@ -11,14 +11,20 @@ void gather_batch(Queue& queue, const GatherBatch& a) {
   }
   visit_storage(a.dtype, "gather_batch", [&]<class S>() {
     if (a.batch == 0) return;
-    const GatherFrom from{a.images, a.labels, a.indices, a.pixel_mean, a.mean, a.inv_std, a.batch, a.features};
-    const BlockGrid grid = matrix_grid(queue, a.batch, a.features, kBlockThreads, 4);
+    const GatherFrom from{a.images, a.labels,  a.indices, a.pixel_mean,
+                          a.mean,   a.inv_std, a.batch,   a.features};
     auto* x = static_cast<S*>(a.x);
-    if (a.channels != 0 && a.crops != nullptr) {
+    constexpr std::size_t kPack = kPackOf<S>;
+    const bool crops = a.channels != 0 && a.crops != nullptr;
+    const bool whole = reinterpret_cast<std::uintptr_t>(a.images) % kPack == 0;  // a crop reads single pixels
+    const bool vector = a.features % kPack == 0 && all_aligned16(x) && (crops || whole);
+    const BlockGrid grid =
+        matrix_grid(queue, a.batch, vector ? a.features / kPack : a.features, kBlockThreads, 4);
+    if (crops) {
       launch(queue, GRADFLOW_KERNEL_OF(S, gather_crop), grid, from, a.crops, static_cast<unsigned>(a.height),
-             static_cast<unsigned>(a.width), static_cast<unsigned>(a.channels), x, a.y);
+             static_cast<unsigned>(a.width), static_cast<unsigned>(a.channels), x, a.y, vector);
     } else {
-      launch(queue, GRADFLOW_KERNEL_OF(S, gather_batch), grid, from, x, a.y);
+      launch(queue, GRADFLOW_KERNEL_OF(S, gather_batch), grid, from, x, a.y, vector);
     }
   });
 }
@@ -31,11 +37,11 @@ void cast(Queue& queue, const Cast& a) {
   const BlockGrid grid = flat_grid(queue, a.n, kStreamItemsPerBlock<Bf16>);
   const bool vector = all_aligned16(a.x, a.y);
   if (a.to == DType::bf16) {
-    launch(queue, GRADFLOW_KERNEL(cast_to_bf16), grid, static_cast<const float*>(a.x), static_cast<Bf16*>(a.y), a.n,
-           vector);
+    launch(queue, GRADFLOW_KERNEL(cast_to_bf16), grid, static_cast<const float*>(a.x),
+           static_cast<Bf16*>(a.y), a.n, vector);
   } else {
-    launch(queue, GRADFLOW_KERNEL(cast_to_f32), grid, static_cast<const Bf16*>(a.x), static_cast<float*>(a.y), a.n,
-           vector);
+    launch(queue, GRADFLOW_KERNEL(cast_to_f32), grid, static_cast<const Bf16*>(a.x), static_cast<float*>(a.y),
+           a.n, vector);
   }
 }
 
@@ -45,11 +51,12 @@ void random_fill(Queue& queue, const RandomFill& a) {
     const bool normal = a.distribution == Distribution::normal;
     const RandomNumbers numbers{a.seed, a.purpose, a.first, a.a, normal ? a.b : a.b - a.a};
     auto* x = static_cast<S*>(a.x);
-    const BlockGrid grid = flat_grid(queue, a.n / 2 + 1, kBlockThreads);
+    const bool vector = a.first % 2 == 0 && all_aligned16(x);
+    const BlockGrid grid = flat_grid(queue, a.n, kBlockThreads * (vector ? kPackOf<S> : 1));
     if (normal) {
-      launch(queue, GRADFLOW_KERNEL_OF(S, random_normal), grid, x, a.n, numbers);
+      launch(queue, GRADFLOW_KERNEL_OF(S, random_normal), grid, x, a.n, vector, numbers);
     } else {
-      launch(queue, GRADFLOW_KERNEL_OF(S, random_uniform), grid, x, a.n, numbers);
+      launch(queue, GRADFLOW_KERNEL_OF(S, random_uniform), grid, x, a.n, vector, numbers);
     }
   });
 }
@@ -58,8 +65,8 @@ void fill(Queue& queue, DType dtype, void* pointer, std::size_t n, double value)
   visit_storage(dtype, "fill", [&]<class S>() {
     if (n == 0) return;
     auto* x = static_cast<S*>(pointer);
-    launch(queue, GRADFLOW_KERNEL_OF(S, fill), flat_grid(queue, n, kStreamItemsPerBlock<S>), x, n, all_aligned16(x),
-           static_cast<float>(value));
+    launch(queue, GRADFLOW_KERNEL_OF(S, fill), flat_grid(queue, n, kStreamItemsPerBlock<S>), x, n,
+           all_aligned16(x), static_cast<float>(value));
   });
 }
 

@@ -16,6 +16,10 @@
 
 namespace gradflow::kernels::cuda {
 
+// Packs in flight where a pointwise pass measures two arrays, as registers allow: packs of eight numbers one at a time.
+template <class S>
+inline constexpr int kMeasuredInFlight = kPackOf<S> > 4 ? 1 : 2;
+
 // Where the measurements of one array are added; null where nobody asks.
 struct Sinks {
   Stats* stats;

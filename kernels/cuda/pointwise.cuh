@@ -36,7 +36,7 @@ __device__ inline void pointwise_forward(const S* x, S* y, std::size_t n, bool v
                                          const Measured<kMeasured>& measured, const ReductionScratch& scratch) {
   PointwiseForwardBody<Op, S, kMeasured> body{x, y, measured};
   body.measured.begin();
-  stream_over<kMeasured == 0 ? kInFlight : 1>(n, vector, body);
+  stream_over<kMeasured == 0 ? kInFlight : kMeasuredInFlight<S>>(n, vector, body);
   body.measured.finish(n, scratch);
 }
 
@@ -83,7 +83,7 @@ __device__ inline void pointwise_backward(const S* saved, const S* dy, S* dx, st
                                           const ReductionScratch& scratch) {
   PointwiseBackwardBody<Op, S, kMeasured> body{saved, dy, dx, accumulate, measured};
   body.measured.begin();
-  stream_over<kMeasured == 0 ? 2 : 1>(n, vector, body);
+  stream_over<kMeasured == 0 ? 2 : kMeasuredInFlight<S>>(n, vector, body);
   body.measured.finish(n, scratch);
 }
 

@@ -43,46 +43,60 @@ std::size_t inputs(const PoolWindow& w) { return size(w.height * w.width * w.cha
 std::size_t outputs(const PoolWindow& w) { return size(w.out_height() * w.out_width() * w.channels); }
 double share(const PoolWindow& w) { return 1.0 / static_cast<double>(w.kernel_h * w.kernel_w); }
 
-BlockGrid grid(const Queue& queue, std::int64_t batch, std::size_t places) {
-  return matrix_grid(queue, size(batch), places, kBlockThreads, 4);
+// Places in packs where `vector`; a thread has at least as many images as it takes at a time, if there are so
+// many.
+template <class S>
+BlockGrid grid_of(const Queue& queue, std::int64_t batch, std::size_t places, bool vector,
+                  std::size_t images = kPacksHeld<kPackOf<S>>) {
+  return matrix_grid(queue, size(batch), vector ? places / kPackOf<S> : places, kBlockThreads, images);
+}
+
+template <class S, class... Pointers>
+bool in_packs(std::int64_t channels, const Pointers*... pointers) {
+  return channels % kPackOf<S> == 0 && all_aligned16(pointers...);
 }
 
 }  // namespace
 
 void max_pool_forward(Queue& queue, const MaxPoolForward& a) {
   visit_storage(a.dtype, "max_pool_forward", [&]<class S>() {
-    const std::size_t n = outputs(a.window), batch = size(a.window.batch);
-    if (n == 0 || batch == 0) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, pool_max_all), grid(queue, a.window.batch, n), in<S>(a.x),
-           out<S>(a.y), a.winners, plan_of(a.window), batch);
+    const std::size_t n = outputs(a.window);
+    if (n == 0 || a.window.batch == 0) return;
+    const bool vector = in_packs<S>(a.window.channels, a.x, a.y, a.winners);
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_max_all), grid_of<S>(queue, a.window.batch, n, vector, 1),
+           in<S>(a.x), out<S>(a.y), a.winners, plan_of(a.window), size(a.window.batch), vector);
   });
 }
 
 void max_pool_backward(Queue& queue, const MaxPoolBackward& a) {
   visit_storage(a.dtype, "max_pool_backward", [&]<class S>() {
-    const std::size_t n = inputs(a.window), batch = size(a.window.batch);
-    if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, pool_max_gradient), grid(queue, a.window.batch, n), a.winners,
-           in<S>(a.dy), out<S>(a.dx), a.mode == GradMode::accumulate, plan_of(a.window), batch);
+    const std::size_t n = inputs(a.window);
+    if (n == 0 || a.window.batch == 0 || a.mode == GradMode::none) return;
+    const bool vector = in_packs<S>(a.window.channels, a.winners, a.dy, a.dx);
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_max_gradient), grid_of<S>(queue, a.window.batch, n, vector),
+           a.winners, in<S>(a.dy), out<S>(a.dx), a.mode == GradMode::accumulate, plan_of(a.window),
+           size(a.window.batch), vector);
   });
 }
 
 void average_pool_forward(Queue& queue, const AveragePoolForward& a) {
   visit_storage(a.dtype, "average_pool_forward", [&]<class S>() {
-    const std::size_t n = outputs(a.window), batch = size(a.window.batch);
-    if (n == 0 || batch == 0) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, pool_average_all), grid(queue, a.window.batch, n), in<S>(a.x),
-           out<S>(a.y), share(a.window), plan_of(a.window), batch);
+    const std::size_t n = outputs(a.window);
+    if (n == 0 || a.window.batch == 0) return;
+    const bool vector = in_packs<S>(a.window.channels, a.x, a.y);
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_average_all), grid_of<S>(queue, a.window.batch, n, vector, 1),
+           in<S>(a.x), out<S>(a.y), share(a.window), plan_of(a.window), size(a.window.batch), vector);
   });
 }
 
 void average_pool_backward(Queue& queue, const AveragePoolBackward& a) {
   visit_storage(a.dtype, "average_pool_backward", [&]<class S>() {
-    const std::size_t n = inputs(a.window), batch = size(a.window.batch);
-    if (n == 0 || batch == 0 || a.mode == GradMode::none) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, pool_average_gradient), grid(queue, a.window.batch, n), in<S>(a.dy),
-           out<S>(a.dx), a.mode == GradMode::accumulate, static_cast<float>(share(a.window)),
-           plan_of(a.window), batch);
+    const std::size_t n = inputs(a.window);
+    if (n == 0 || a.window.batch == 0 || a.mode == GradMode::none) return;
+    const bool vector = in_packs<S>(a.window.channels, a.dy, a.dx);
+    launch(queue, GRADFLOW_KERNEL_OF(S, pool_average_gradient), grid_of<S>(queue, a.window.batch, n, vector),
+           in<S>(a.dy), out<S>(a.dx), a.mode == GradMode::accumulate, static_cast<float>(share(a.window)),
+           plan_of(a.window), size(a.window.batch), vector);
   });
 }
 
@@ -90,8 +104,9 @@ void shortcut_forward(Queue& queue, const ShortcutForward& a) {
   visit_storage(a.dtype, "shortcut_forward", [&]<class S>() {
     const std::size_t n = size(a.shape.out_height() * a.shape.out_width() * a.shape.outputs);
     if (n == 0 || a.shape.batch == 0) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, shortcut_all), grid(queue, a.shape.batch, n), in<S>(a.x), out<S>(a.y),
-           plan_of(a.shape), size(a.shape.batch));
+    const bool vector = a.shape.outputs % kPackOf<S> == 0 && in_packs<S>(a.shape.channels, a.x, a.y);
+    launch(queue, GRADFLOW_KERNEL_OF(S, shortcut_all), grid_of<S>(queue, a.shape.batch, n, vector),
+           in<S>(a.x), out<S>(a.y), plan_of(a.shape), size(a.shape.batch), vector);
   });
 }
 
@@ -99,8 +114,10 @@ void shortcut_backward(Queue& queue, const ShortcutBackward& a) {
   visit_storage(a.dtype, "shortcut_backward", [&]<class S>() {
     const std::size_t n = size(a.shape.height * a.shape.width * a.shape.channels);
     if (n == 0 || a.shape.batch == 0 || a.mode == GradMode::none) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, shortcut_gradient), grid(queue, a.shape.batch, n), in<S>(a.dy),
-           out<S>(a.dx), a.mode == GradMode::accumulate, plan_of(a.shape), size(a.shape.batch));
+    const bool vector = a.shape.outputs % kPackOf<S> == 0 && in_packs<S>(a.shape.channels, a.dy, a.dx);
+    launch(queue, GRADFLOW_KERNEL_OF(S, shortcut_gradient), grid_of<S>(queue, a.shape.batch, n, vector),
+           in<S>(a.dy), out<S>(a.dx), a.mode == GradMode::accumulate, plan_of(a.shape), size(a.shape.batch),
+           vector);
   });
 }
 

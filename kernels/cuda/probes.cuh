@@ -96,7 +96,7 @@ template <class S>
 __device__ inline void difference_stats(const S* a, const S* b, std::size_t n, bool vector, Stats* difference,
                                         double* dot, const ReductionScratch& scratch) {
   DifferenceBody<S> body{a, b, {}, 0.0};
-  stream_over<1>(n, vector, body);
+  stream_over<2>(n, vector, body);
   DifferencePartial seen{body.seen.partial(), body.dot};
   if (grid_reduce(seen, scratch)) {
     seen.difference.add_to(difference, n);

@@ -7,9 +7,16 @@ namespace gradflow::kernels::cuda {
 void softmax_cross_entropy(Queue& queue, const SoftmaxCrossEntropy& a) {
   visit_storage(a.dtype, "softmax_cross_entropy", [&]<class S>() {
     if (a.rows == 0 || a.classes == 0) return;
-    launch(queue, GRADFLOW_KERNEL_OF(S, softmax_cross_entropy), flat_grid(queue, a.rows, kBlockThreads / 32),
-           static_cast<const S*>(a.logits), a.labels, static_cast<S*>(a.dlogits), a.rows, a.classes, a.result,
-           queue.scratch);
+    const auto* logits = static_cast<const S*>(a.logits);
+    auto* dlogits = static_cast<S*>(a.dlogits);
+    const bool vector = a.classes % kPackOf<S> == 0 && all_aligned16(logits, dlogits);
+    const std::size_t packs = vector ? a.classes / kPackOf<S> : a.classes;
+    const std::size_t in_flight = vector ? kPacksHeld<kPackOf<S>> : kPacksHeld<1>;
+    unsigned lanes = 1;  // of a row, which they read at once if they can
+    while (lanes < 32 && lanes * in_flight < packs) lanes *= 2;
+    launch(queue, GRADFLOW_KERNEL_OF(S, softmax_cross_entropy),
+           flat_grid(queue, a.rows, kBlockThreads / lanes), logits, a.labels, dlogits, a.rows, a.classes,
+           vector, lanes, a.result, queue.scratch);
   });
 }
 

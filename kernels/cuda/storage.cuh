@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 
@@ -19,6 +20,10 @@ template <int W>
 struct Pack {
   float v[W];
 };
+
+// Packs in flight where a thread holds other things beside them: 4, or 2 of eight numbers.
+template <int W>
+inline constexpr int kPacksHeld = W > 4 ? 2 : 4;
 
 __device__ inline float widen(float x) { return x; }
 __device__ inline float widen(Bf16 x) { return __bfloat162float(x); }
@@ -82,6 +87,41 @@ __device__ inline void store_pack(float* p, const Pack<W>& pack) {
 #pragma unroll
     for (int k = 0; k < W; k += 4) {
       *reinterpret_cast<float4*>(p + k) = float4{pack.v[k], pack.v[k + 1], pack.v[k + 2], pack.v[k + 3]};
+    }
+  }
+}
+
+// The same of integers.
+template <int W>
+struct IntPack {
+  std::int32_t v[W];
+};
+
+template <int W>
+__device__ inline IntPack<W> load_ints(const std::int32_t* p) {
+  IntPack<W> pack;
+  if constexpr (W == 1) {
+    pack.v[0] = *p;
+  } else {
+    static_assert(W % 4 == 0);
+#pragma unroll
+    for (int k = 0; k < W; k += 4) {
+      const int4 q = *reinterpret_cast<const int4*>(p + k);
+      pack.v[k] = q.x, pack.v[k + 1] = q.y, pack.v[k + 2] = q.z, pack.v[k + 3] = q.w;
+    }
+  }
+  return pack;
+}
+
+template <int W>
+__device__ inline void store_ints(std::int32_t* p, const IntPack<W>& pack) {
+  if constexpr (W == 1) {
+    *p = pack.v[0];
+  } else {
+    static_assert(W % 4 == 0);
+#pragma unroll
+    for (int k = 0; k < W; k += 4) {
+      *reinterpret_cast<int4*>(p + k) = int4{pack.v[k], pack.v[k + 1], pack.v[k + 2], pack.v[k + 3]};
     }
   }
 }

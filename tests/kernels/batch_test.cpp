@@ -71,7 +71,7 @@ TEST_P(Batch, ShiftedAndMirroredImages) {
         DeviceArray<std::uint16_t> labels(device(), label);
         DeviceArray<std::int32_t> indices(device(), index), y(device(), batch);
         DeviceArray<std::int8_t> crops(device(), crop);
-        DeviceArray<float> means(device(), center), x(device(), batch * features, NAN, 1);
+        DeviceArray<float> means(device(), center), x(device(), batch * features, NAN, per_pixel ? 0 : 1);
         DeviceArray<Bf16> narrow(device(), batch * features);
         GatherBatch a{DType::f32,     batch, features, pixels.data(), labels.data(),
                       indices.data(), 0.3f,  2.5f,     x.data(),      y.data()};
@@ -152,7 +152,7 @@ TEST_P(Batch, RandomFills) {
           DeviceArray<float> x(device(), n, NAN, n % 2);
           device().random_fill({DType::f32, n, x.data(), distribution, 0.5, 2.0, seed, purpose, first});
           EXPECT_TRUE(all_same(x.get(), want));
-          DeviceArray<Bf16> narrow(device(), n, Bf16{7}, 1);
+          DeviceArray<Bf16> narrow(device(), n, Bf16{7}, (n + 1) % 2);
           device().random_fill({DType::bf16, n, narrow.data(), distribution, 0.5, 2.0, seed, purpose, first});
           const std::vector<Bf16> stored = narrow.get();
           for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(stored[i], to_bf16(want[i]));

@@ -18,47 +18,61 @@ constexpr PoolWindow kWindows[] = {{2, 6, 5, 3, 2, 2, 2, 2, 0, 0},
 TEST_F(Images, Pooling) {
   for (const PoolWindow& w : kWindows) {
     for (const bool accumulate : {false, true}) {
-      SIMT_CASE(w.batch << "x" << w.height << "x" << w.width << "x" << w.channels
-                        << " accumulate=" << accumulate);
-      const auto in = static_cast<std::size_t>(w.batch * w.height * w.width * w.channels);
-      const auto out = static_cast<std::size_t>(w.batch * w.out_height() * w.out_width() * w.channels);
-      const GradMode mode = accumulate ? GradMode::accumulate : GradMode::overwrite;
-      // At most nine terms of size one, one rounding each.
-      compare(16 * 6e-8, 4.0, [&](Backend& backend) {
-        const Array<float> x(backend, numbers(in, 1), 1), y(backend, out, 1), dy(backend, numbers(out, 2));
-        const Array<float> dx(backend, numbers(in, 3)), average(backend, out), da(backend, numbers(in, 4), 1);
-        const Array<std::int32_t> winners(backend, out);
-        backend.max_pool_forward({DType::f32, w, x.data(), y.data(), winners.data()});
-        backend.max_pool_backward({DType::f32, w, winners.data(), dy.data(), dx.data(), mode});
-        backend.average_pool_forward({DType::f32, w, x.data(), average.data()});
-        backend.average_pool_backward({DType::f32, w, dy.data(), da.data(), mode});
-        std::vector<float> all = y.read();
-        for (const auto* part : {&dx, &average, &da}) append(all, part->read());
-        for (const std::int32_t winner : winners.read()) all.push_back(static_cast<float>(winner));
-        return all;
-      });
+      std::vector<float> aligned;
+      for (const std::size_t offset : {0u, 1u}) {  // packs of channels where they come in fours; single ones: the same bits
+        SIMT_CASE(w.batch << "x" << w.height << "x" << w.width << "x" << w.channels << " accumulate=" << accumulate
+                          << " offset=" << offset);
+        const auto in = static_cast<std::size_t>(w.batch * w.height * w.width * w.channels);
+        const auto out = static_cast<std::size_t>(w.batch * w.out_height() * w.out_width() * w.channels);
+        const GradMode mode = accumulate ? GradMode::accumulate : GradMode::overwrite;
+        std::vector<float> all;
+        // At most nine terms of size one, one rounding each.
+        compare(16 * 6e-8, 4.0, [&](Backend& backend) {
+          const Array<float> x(backend, numbers(in, 1), offset), y(backend, out, offset), dy(backend, numbers(out, 2), offset);
+          const Array<float> dx(backend, numbers(in, 3), offset), average(backend, out, offset);
+          const Array<float> da(backend, numbers(in, 4), offset);
+          const Array<std::int32_t> winners(backend, out, offset);
+          backend.max_pool_forward({DType::f32, w, x.data(), y.data(), winners.data()});
+          backend.max_pool_backward({DType::f32, w, winners.data(), dy.data(), dx.data(), mode});
+          backend.average_pool_forward({DType::f32, w, x.data(), average.data()});
+          backend.average_pool_backward({DType::f32, w, dy.data(), da.data(), mode});
+          std::vector<float> results = y.read();
+          for (const auto* part : {&dx, &average, &da}) append(results, part->read());
+          for (const std::int32_t winner : winners.read()) results.push_back(static_cast<float>(winner));
+          if (&backend == &simt) all = results;
+          return results;
+        });
+        if (offset == 0) aligned = all;
+        EXPECT_TRUE(aligned.empty() || same_bits(all, aligned));
+      }
     }
   }
 }
 
 TEST_F(Images, Shortcut) {
-  for (const ShortcutShape& s :
-       {ShortcutShape{2, 6, 8, 4, 8, 2}, {3, 5, 7, 3, 5, 2}, {1, 4, 4, 6, 6, 1}, {2, 9, 9, 17, 40, 3}}) {
+  for (const ShortcutShape& s : {ShortcutShape{2, 6, 8, 4, 8, 2},
+                                 {3, 5, 7, 3, 5, 2},
+                                 {1, 4, 4, 6, 6, 1},
+                                 {2, 9, 9, 17, 40, 3},
+                                 {7, 3, 4, 4, 6, 1},
+                                 {9, 16, 16, 8, 16, 2}}) {
     for (const GradMode mode : {GradMode::overwrite, GradMode::accumulate}) {
-      SIMT_CASE(s.height << "x" << s.width << "x" << s.channels << " to " << s.outputs << " mode "
-                         << static_cast<int>(mode));
-      const auto in = static_cast<std::size_t>(s.batch * s.height * s.width * s.channels);
-      const auto out = static_cast<std::size_t>(s.batch * s.out_height() * s.out_width() * s.outputs);
-      compare(0, 0, [&](Backend& backend) {
-        const Array<float> x(backend, numbers(in, 1), 1), y(backend, numbers(out, 2)),
-            dy(backend, numbers(out, 3));
-        const Array<float> dx(backend, numbers(in, 4), 1);
-        backend.shortcut_forward({DType::f32, s, x.data(), y.data()});
-        backend.shortcut_backward({DType::f32, s, dy.data(), dx.data(), mode});
-        std::vector<float> all = y.read();
-        append(all, dx.read());
-        return all;
-      });
+      for (const std::size_t offset : {0u, 1u}) {
+        SIMT_CASE(s.height << "x" << s.width << "x" << s.channels << " to " << s.outputs << " mode "
+                           << static_cast<int>(mode) << " offset=" << offset);
+        const auto in = static_cast<std::size_t>(s.batch * s.height * s.width * s.channels);
+        const auto out = static_cast<std::size_t>(s.batch * s.out_height() * s.out_width() * s.outputs);
+        compare(0, 0, [&](Backend& backend) {
+          const Array<float> x(backend, numbers(in, 1), offset), y(backend, numbers(out, 2), offset),
+              dy(backend, numbers(out, 3), offset);
+          const Array<float> dx(backend, numbers(in, 4), offset);
+          backend.shortcut_forward({DType::f32, s, x.data(), y.data()});
+          backend.shortcut_backward({DType::f32, s, dy.data(), dx.data(), mode});
+          std::vector<float> all = y.read();
+          append(all, dx.read());
+          return all;
+        });
+      }
     }
   }
 }

@@ -168,10 +168,13 @@ TEST_F(Matrix, BatchNormBackward) {
 
 TEST_F(Matrix, SoftmaxCrossEntropy) {
   for (const auto [rows, classes] :
-       {MatrixShape{1, 1}, MatrixShape{1, 2}, MatrixShape{3, 10}, MatrixShape{40, 33}, MatrixShape{300, 10}, MatrixShape{9, 1000}}) {
+       {MatrixShape{1, 1}, MatrixShape{1, 2}, MatrixShape{3, 10}, MatrixShape{40, 33}, MatrixShape{300, 10},
+        MatrixShape{37, 12}, MatrixShape{9, 1000}}) {
     for (const bool in_place : {false, true}) {
       for (const int kind : {0, 1, 2}) {  // ordinary, tied and large, with NaN and infinities
-        SIMT_CASE(rows << "x" << classes << " kind " << kind);
+        // Packs of logits where they come in fours, or single ones; 1 to 32 lanes a row.
+        const std::size_t offset = (classes / 4 + static_cast<std::size_t>(kind)) % 2;
+        SIMT_CASE(rows << "x" << classes << " kind " << kind << " in_place=" << in_place);
         std::vector<float> logits = numbers(rows * classes, 16, kind == 2);
         if (kind == 1) {
           for (float& v : logits) v = std::round(v) * 40.0f;
@@ -182,7 +185,7 @@ TEST_F(Matrix, SoftmaxCrossEntropy) {
         // exp of two libraries and a division, on probabilities below one over `rows`.
         compare(8 * 1.2e-7, 1.0 / static_cast<double>(rows), [&](Backend& backend) {
           LossResult result{.loss_sum = 1, .rows = 2, .correct = 3};
-          const Array<float> x(backend, logits, 1), d(backend, logits.size());
+          const Array<float> x(backend, logits, offset), d(backend, logits.size());
           const Array<std::int32_t> l(backend, labels);
           float* dlogits = in_place ? x.data() : d.data();
           SoftmaxCrossEntropy a{.rows = rows, .classes = classes, .logits = x.data(), .labels = l.data()};
@@ -223,31 +226,33 @@ TEST_F(Matrix, SoftmaxInEvaluationAndWithABadLabel) {
 
 TEST_F(Matrix, GatherBatch) {
   for (const auto [batch, features] : {MatrixShape{1, 1}, MatrixShape{5, 784}, MatrixShape{33, 7}, MatrixShape{300, 3}}) {
-    SIMT_CASE(batch << "x" << features);
-    const std::size_t images = 50;
-    std::vector<std::uint8_t> pixels(images * features);
-    std::vector<std::uint16_t> labels(images);
-    for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37 % 256);
-    for (std::size_t i = 0; i < images; ++i) labels[i] = static_cast<std::uint16_t>(65535 - 1000 * i);
-    std::vector<std::int32_t> indices(batch);
-    for (std::size_t i = 0; i < batch; ++i) indices[i] = static_cast<std::int32_t>(i * 13 % images);
-    std::vector<std::int32_t> got_labels, want_labels;
-    compare(kOneRounding, 1e-6, [&](Backend& backend) {
-      const Array<std::uint8_t> p(backend, pixels);
-      const Array<std::uint16_t> l(backend, labels);
-      const Array<std::int32_t> at(backend, indices), y(backend, batch);
-      const Array<float> x(backend, batch * features);
-      GatherBatch a{.batch = batch, .features = features, .images = p.data(), .labels = l.data()};
-      a.indices = at.data();
-      a.mean = 0.2860f;
-      a.inv_std = 2.83f;
-      a.x = x.data();
-      a.y = y.data();
-      backend.gather_batch(a);
-      (&backend == cpu.get() ? want_labels : got_labels) = y.read();
-      return x.read();
-    });
-    EXPECT_EQ(got_labels, want_labels);
+    for (const std::size_t offset : {0u, 1u}) {  // packs of features where they come in fours, or single ones
+      SIMT_CASE(batch << "x" << features << " offset=" << offset);
+      const std::size_t images = 50;
+      std::vector<std::uint8_t> pixels(images * features);
+      std::vector<std::uint16_t> labels(images);
+      for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37 % 256);
+      for (std::size_t i = 0; i < images; ++i) labels[i] = static_cast<std::uint16_t>(65535 - 1000 * i);
+      std::vector<std::int32_t> indices(batch);
+      for (std::size_t i = 0; i < batch; ++i) indices[i] = static_cast<std::int32_t>(i * 13 % images);
+      std::vector<std::int32_t> got_labels, want_labels;
+      compare(kOneRounding, 1e-6, [&](Backend& backend) {
+        const Array<std::uint8_t> p(backend, pixels, offset);
+        const Array<std::uint16_t> l(backend, labels);
+        const Array<std::int32_t> at(backend, indices), y(backend, batch);
+        const Array<float> x(backend, batch * features);
+        GatherBatch a{.batch = batch, .features = features, .images = p.data(), .labels = l.data()};
+        a.indices = at.data();
+        a.mean = 0.2860f;
+        a.inv_std = 2.83f;
+        a.x = x.data();
+        a.y = y.data();
+        backend.gather_batch(a);
+        (&backend == cpu.get() ? want_labels : got_labels) = y.read();
+        return x.read();
+      });
+      EXPECT_EQ(got_labels, want_labels);
+    }
   }
 }
 

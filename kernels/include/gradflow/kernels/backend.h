@@ -18,7 +18,7 @@
 //     Statistics of it are of the stored, rounded values; bf16 has f32's range, so "denormal" is the same. Matrix
 //     products and convolutions of bf16 numbers are the vendors': f32 sums in any order, and what is added to a
 //     bf16 result (a bias, an earlier gradient) may meet a sum that was rounded already; denormals may count as zero.
-//   * Equal inputs give equal bits for the same backend, build and thread count; no float atomics.
+//   * Equal inputs give equal bits for the same backend, build, thread count and (sums) alignment; no float atomics.
 //   * Passing sinks (`*_stats`, `*_exponents`, may be null) changes no bit of any other output. A sink points to one
 //     Stats, or to kExponentBins counters, in device memory and is ADDED to.
 //   * A backend is used by one thread at a time.
