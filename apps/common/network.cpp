@@ -72,9 +72,8 @@ std::unique_ptr<Executor> Network::make_executor(const NetworkOptions& o, Optimi
 
 void Network::load_first_batch(const Executor& executor, std::uint64_t seed) const {
   const Tensor x = executor.input("x");
-  std::vector<std::int32_t> indices(static_cast<std::size_t>(x.shape()[0]));
-  BatchOrder(feed->count(), indices.size(), seed).batch_indices(0, indices);
-  feed->load(indices, x, executor.input("labels"));
+  BatchOrder order(feed->count(), static_cast<std::size_t>(x.shape()[0]), seed);
+  feed->load(order.batch(0), x, executor.input("labels"));
 }
 
 void require_outputs(std::initializer_list<OutputFile> files) {

@@ -9,6 +9,7 @@
 #include "apps/study/prediction.h"
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/interrupt.h"
+#include "gradflow/engine/train_step.h"
 
 namespace gradflow::app {
 namespace {
@@ -22,7 +23,7 @@ class NetworkStudy {
       : options_(options), choice_(choice), data_(data), tick_(tick), spec_(parse_model(choice.model_spec)),
         model_(build_model(spec_, shape_of(data.data, options.batch))), store_(backend, model_.graph),
         order_(data.data.train.count(), static_cast<std::size_t>(options.batch), options.seed),
-        indices_(static_cast<std::size_t>(options.batch)), result_(unmeasured(choice)) {
+        result_(unmeasured(choice)) {
     result_.parameters = static_cast<std::int64_t>(model_.graph.parameter_count());
   }
 
@@ -44,7 +45,6 @@ class NetworkStudy {
   Model model_;
   ParameterStore store_;
   BatchOrder order_;
-  std::vector<std::int32_t> indices_;
   NetworkResult result_;
   double work_done_ = 0;
 
@@ -53,15 +53,11 @@ class NetworkStudy {
     tick_(work_done_ / (kSeedCost * options_.init_seeds + options_.steps));
   }
 
-  void load(std::uint64_t step, Executor& executor) {
-    order_.batch_indices(step, indices_);
-    data_.train.load(indices_, executor.input("x"), executor.input("labels"));
-  }
-
   void measure_initialization() {
     LayerProbes probes(model_, false, choice_.own_outputs);
     Executor executor(model_.graph, store_, nullptr, {.probes = probes.requests()});
-    load(0, executor);
+    const auto batch = order_.batch(0);
+    data_.train.load(batch, executor.input("x"), executor.input("labels"));
     double loss = 0;
     for (int s = 0; s < options_.init_seeds && !interrupted(); ++s) {
       store_.initialize(spec_.initializer(), options_.seed + static_cast<std::uint64_t>(s));
@@ -72,7 +68,7 @@ class NetworkStudy {
     }
     if (!probes.added()) return;
     Moment moment{.step = 0, .seeds = probes.added(), .loss = loss / probes.added(), .layers = probes.rows()};
-    if (!spec_.conv) add_predictions(model_, data_.data, indices_, moment.layers);
+    if (!spec_.conv) add_predictions(model_, data_.data, batch, moment.layers);
     add_effective_rates(moment.layers);
     result_.moments.push_back(std::move(moment));
   }
@@ -92,11 +88,8 @@ class NetworkStudy {
       const bool last = step == options_.steps, measure = last || is_moment(step);
       if (measure) add_curve_point(step, held_out ? &*held_out : nullptr, steps_since ? loss_sum / steps_since : kMissing, last);
       if (measure) loss_sum = 0, steps_since = 0;
-      load(static_cast<std::uint64_t>(step), executor);
-      optimizer.set_step(step + 1);
       executor.set_probing(measure ? Probing::all : Probing::scalars);
-      executor.step();
-      const double loss = mean_loss(executor.take_loss());
+      const double loss = train_step(executor, data_.train, order_, static_cast<std::uint64_t>(step));
       if (measure) add_moment(step, loss, executor.read_probes());
       if (!std::isfinite(loss)) return diverge(step, executor);
       loss_sum += loss;

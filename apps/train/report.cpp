@@ -194,9 +194,8 @@ StudyResult study_of_run(const Session& s, const Outcome& outcome) {
     n.moments.push_back(
         moment_of(log.layers[kept == 1 ? 0 : i * (count - 1) / (kept - 1)], log, s.settings.model));
   if (n.moments.front().step == 0 && !s.settings.model.conv && s.settings.augmentation.text == "none") {
-    std::vector<std::int32_t> batch(static_cast<std::size_t>(s.settings.batch));
-    BatchOrder(s.data.train.count(), batch.size(), s.settings.seed).batch_indices(0, batch);
-    add_predictions(s.model, s.data, batch, n.moments.front().layers);
+    BatchOrder order(s.data.train.count(), static_cast<std::size_t>(s.settings.batch), s.settings.seed);
+    add_predictions(s.model, s.data, order.batch(0), n.moments.front().layers);
   }
   n.curve = curve_of(log);
   if (!log.held_out.empty() && !log.nonfinite) {

@@ -150,17 +150,16 @@ void Session::feed_to(Executor& into) {
 }
 
 void Session::load_batch(std::int64_t step, const Executor& into) {
-  indices_.resize(static_cast<std::size_t>(settings.batch));
-  order->batch_indices(static_cast<std::uint64_t>(step), indices_);
+  const auto indices = order->batch(static_cast<std::uint64_t>(step));
   if (feed->placement() == FeedPlacement::resident) {  // a part of the step, recorded with it
-    feed->stage(indices_, settings.seed, static_cast<std::uint64_t>(step));
+    feed->stage(indices, settings.seed, static_cast<std::uint64_t>(step));
     return;
   }
-  feed->load_augmented(indices_, into.input("x"), into.input("labels"), settings.seed,
+  feed->load_augmented(indices, into.input("x"), into.input("labels"), settings.seed,
                        static_cast<std::uint64_t>(step));
   if (step + 1 >= total_steps) return;
-  order->batch_indices(static_cast<std::uint64_t>(step + 1), indices_);
-  feed->announce(indices_, settings.seed, static_cast<std::uint64_t>(step + 1));
+  const auto next = static_cast<std::uint64_t>(step + 1);
+  feed->announce(order->batch(next), settings.seed, next);
 }
 
 Executor& Session::probed() {

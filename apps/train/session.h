@@ -74,7 +74,6 @@ struct Session {  // members in the order in which they depend on each other
   Discovery find_first_nonfinite(const Snapshot& snapshot, std::int64_t from, std::int64_t to);
 
  private:
-  std::vector<std::int32_t> indices_;
   std::unique_ptr<Executor> probed_;
 };
 

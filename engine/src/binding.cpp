@@ -58,10 +58,9 @@ Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const Ex
   return make_plan(graph, plan_options(options, backend, with_optimizer), backend);
 }
 
-Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* optimizer, ExecutorOptions o)
-    : graph(as_run(std::move(g), o)), options(std::move(o)), backend(parameters.backend()),
-      plan(plan_of(graph, backend, optimizer != nullptr, options)),
-      parameters_(parameters), optimizer_(optimizer) {
+Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* updates, ExecutorOptions o)
+    : graph(as_run(std::move(g), o)), options(std::move(o)), backend(parameters.backend()), optimizer(updates),
+      plan(plan_of(graph, backend, optimizer != nullptr, options)), parameters_(parameters) {
   parameters.require_match(graph);
   if (optimizer && &optimizer->parameters() != &parameters)
     throw UserError("the optimizer was made for another parameter store: make it for the one the executor uses");
@@ -159,17 +158,17 @@ void Binding::bind_nodes() {
 
 void Binding::bind_updates() {
   updates_.resize(plan.launches.size());
-  if (!optimizer_) return;
+  if (!optimizer) return;
   const auto slice = [&](std::vector<kernels::UpdateSlice>& slices, ParameterId p, bool probes) {
     const std::size_t i = at(p);
     const Tensor &w = parameters_.parameters()[i], &operand = parameters_.operands()[i];
     const auto sink = [&](std::size_t which) { return probes ? update_sinks_[which][i] : nullptr; };
     slices.push_back({.n = w.elements(), .w = w.data,
-                      .dw = parameter_gradients[i].data, .first_moment = optimizer_->first_moments()[i].data,
-                      .second_moment = optimizer_->second_moments()[i].data, .decay = graph.parameters()[i].decay,
+                      .dw = parameter_gradients[i].data, .first_moment = optimizer->first_moments()[i].data,
+                      .second_moment = optimizer->second_moments()[i].data, .decay = graph.parameters()[i].decay,
                       .w_stats = sink(0), .dw_stats = sink(1), .update_stats = sink(2), .w_bf16 = operand.data == w.data ? nullptr : operand.data});
   };
-  const kernels::UpdateDesc desc{.kind = optimizer_->config().kind, .dtype = graph.parameter_dtype(), .scalars = optimizer_->scalars()};
+  const kernels::UpdateDesc desc{.kind = optimizer->config().kind, .dtype = graph.parameter_dtype(), .scalars = optimizer->scalars()};
   for (std::size_t l = 0; l < plan.launches.size(); ++l) {
     const Launch& launch = plan.launches[l];
     if (launch.kind != LaunchKind::update) continue;

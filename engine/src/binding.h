@@ -40,6 +40,7 @@ class Binding {
   Graph graph;
   ExecutorOptions options;
   Backend& backend;
+  Optimizer* optimizer;
   Plan plan;
   DeviceMemory loss;  // one LossResult
   std::vector<Tensor> values, gradients, parameter_gradients;
@@ -61,7 +62,6 @@ class Binding {
   };
 
   ParameterStore& parameters_;
-  Optimizer* optimizer_;
   DeviceMemory arena_, readings_, history_, alive_;
   std::vector<BoundNode> nodes_;
   std::vector<BoundUpdate> updates_;  // by launch; empty where the launch is no update

@@ -194,16 +194,13 @@ BatchOrder::BatchOrder(std::size_t count, std::size_t batch, std::uint64_t seed)
     throw UserError(fmt::format("a data set of {} examples is too large to be indexed", count));
 }
 
-void BatchOrder::batch_indices(std::uint64_t step, std::span<std::int32_t> out) {
-  if (out.size() != batch_)
-    throw InternalError(fmt::format("BatchOrder: room for {} indices, the batch has {}", out.size(), batch_));
+std::span<const std::int32_t> BatchOrder::batch(std::uint64_t step) & {
   const std::uint64_t epoch = epoch_of(step);
   if (order_.empty() || epoch != epoch_) {
     order_ = permutation(static_cast<std::int32_t>(count_), seed_, epoch);
     epoch_ = epoch;
   }
-  const std::uint64_t first = step % steps_per_epoch() * batch_;
-  std::copy_n(order_.begin() + static_cast<std::ptrdiff_t>(first), batch_, out.begin());
+  return std::span(order_).subspan(step % steps_per_epoch() * batch_, batch_);
 }
 
 }  // namespace gradflow

@@ -45,6 +45,7 @@ const Graph& Executor::graph() const noexcept { return s_->binding.graph; }
 const Plan& Executor::plan() const noexcept { return s_->binding.plan; }
 const ExecutorOptions& Executor::options() const noexcept { return s_->binding.options; }
 Backend& Executor::backend() const noexcept { return s_->binding.backend; }
+Optimizer* Executor::optimizer() const noexcept { return s_->binding.optimizer; }
 
 Tensor Executor::input(std::string_view name) const {
   const ValueId v = graph().find_value(name);

@@ -219,7 +219,7 @@ Model build_model(const ModelSpec& spec, const ModelShape& shape) {
     if (!spec.conv) throw;
     throw UserError(fmt::format("model {} on images of {}x{}: {}", quote(spec.text), shape.image.height, shape.image.width, e.what()));
   }
-  model.graph.add_loss("loss", std::make_shared<const SoftmaxCrossEntropy>(), {model.logits, model.labels});
+  model.graph.add_loss<SoftmaxCrossEntropy>("loss", {model.logits, model.labels});
   return model;
 }
 

@@ -41,16 +41,15 @@ TEST(Feed, StreamedBatchesHaveTheBitsOfResidentOnes) {
     EXPECT_EQ(streamed.placement(), FeedPlacement::streamed);
     EXPECT_EQ(streamed.count(), 200u);
     BatchOrder order(200, 32, 4);
-    std::vector<std::int32_t> indices(32), next(32);
     FeedBatch a(*device, 32), b(*device, 32), few(*device, 7), few2(*device, 7);
     for (std::uint64_t step = 0; step < 20; ++step) {
-      order.batch_indices(step, indices);
+      const auto indices = order.batch(step);
       resident.load_augmented(indices, a.x, a.labels, 4, step);
       streamed.load_augmented(indices, b.x, b.labels, 4, step);
       ASSERT_EQ(a.bytes(), b.bytes()) << text << " step " << step;
       // Announced and then asked for; announced twice; announced, and something else asked for; not announced.
       if (step % 4 == 3) continue;
-      order.batch_indices(step + 1, next);
+      const auto next = order.batch(step + 1);
       streamed.announce(next, 4, step + 1);
       if (step % 4 == 1) streamed.announce(next, 4, step + 1);
       if (step % 4 != 2) continue;
@@ -58,7 +57,7 @@ TEST(Feed, StreamedBatchesHaveTheBitsOfResidentOnes) {
       streamed.load_range(step, few2.x, few2.labels);
       ASSERT_EQ(few.bytes(), few2.bytes());
     }
-    streamed.announce(next, 4, 99);  // and gone before anybody asks
+    streamed.announce(order.batch(99), 4, 99);  // and gone before anybody asks
   }
 }
 
@@ -70,9 +69,8 @@ TEST(Feed, StagedBatchesHaveTheBitsOfLoadedOnes) {
     Feed feed(*device, data, data.train, parse_augmentation(text));
     FeedBatch loaded(*device, 32), gathered(*device, 32);
     BatchOrder order(200, 32, 4);
-    std::vector<std::int32_t> indices(32);
     for (std::uint64_t step = 0; step < 3; ++step) {
-      order.batch_indices(step, indices);
+      const auto indices = order.batch(step);
       feed.load_augmented(indices, loaded.x, loaded.labels, 4, step);
       feed.stage(indices, 4, step);
       for (int again = 0; again < 2; ++again) {
@@ -84,7 +82,7 @@ TEST(Feed, StagedBatchesHaveTheBitsOfLoadedOnes) {
     FeedBatch few(*device, 7);
     EXPECT_THROW(feed.gather(few.x, few.labels), InternalError);
     Feed streamed(*device, data, data.train, {}, FeedPlacement::streamed);
-    EXPECT_THROW(streamed.stage(indices, 4, 0), InternalError);
+    EXPECT_THROW(streamed.stage(order.batch(0), 4, 0), InternalError);
   }
 }
 

@@ -70,17 +70,15 @@ TEST(ImageFiles, HaveTheBitsOfImagesInMemory) {
       Feed held_out_streamed(*device, open, open.test, augmentation, FeedPlacement::streamed);
       const std::size_t batch = 8, count = held.train.count();
       BatchOrder order(count, batch, 3);
-      std::vector<std::int32_t> indices(batch);
       FileBatch a(*device, held, batch), b(*device, held, batch), c(*device, held, batch);
       FileBatch two(*device, held, 2), same(*device, held, 2);
       for (std::uint64_t step = 0; step < 2 * order.steps_per_epoch() + 1; ++step) {
-        order.batch_indices(step, indices);
+        const auto indices = order.batch(step);
         resident.load_augmented(indices, a.x, a.labels, 3, step);
         copied.load_augmented(indices, b.x, b.labels, 3, step);
         streamed.load_augmented(indices, c.x, c.labels, 3, step);
         ASSERT_TRUE(a == b && a == c) << step;
-        order.batch_indices(step + 1, indices);
-        if (step % 3 != 2) streamed.announce(indices, 3, step + 1);
+        if (step % 3 != 2) streamed.announce(order.batch(step + 1), 3, step + 1);
       }
       for (const std::size_t first : {0, 2, 4, 1}) {  // in sequence it is collected ahead
         held_out.load_range(first, two.x, two.labels);

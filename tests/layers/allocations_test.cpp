@@ -19,6 +19,7 @@
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/feed.h"
+#include "gradflow/engine/train_step.h"
 #include "gradflow/layers/models.h"
 
 namespace {
@@ -163,15 +164,10 @@ TEST(Allocations, AStepMakesNone) {
       Executor e(m.graph, parameters, &adam, options);
       Feed feed(*device, data, data.train);
       BatchOrder order(feed.count(), 32, 1);
-      std::vector<std::int32_t> indices(32);
-      for (int step = 1; step <= 4; ++step) {  // the first two warm up
-        order.batch_indices(static_cast<std::uint64_t>(step), indices);
+      for (std::uint64_t step = 0; step < 4; ++step) {  // the first two warm up
         ours = of_onednn = 0;
-        counting = step > 2;
-        feed.load(indices, e.input("x"), e.input("labels"));
-        adam.set_step(step);
-        e.step();
-        (void)e.take_loss();
+        counting = step > 1;
+        train_step(e, feed, order, step);
         counting = false;
       }
       std::printf("[          ] %s, probes %s: %d allocations of ours, %d inside oneDNN in a step\n", spec,
@@ -196,13 +192,11 @@ TEST(Allocations, ImagesThatStayInFilesAreNotHeld) {
   const auto stream = [&](const Dataset& data) {
     Feed feed(*device, data, data.train, parse_augmentation("standard"), FeedPlacement::streamed);
     std::vector<float> x(16 * 64 * 64);
-    std::vector<std::int32_t> labels(16), indices(16);
+    std::vector<std::int32_t> labels(16);
     BatchOrder order(feed.count(), 16, 1);
     for (std::uint64_t step = 0; step < order.steps_per_epoch(); ++step) {
-      order.batch_indices(step, indices);
-      feed.load_augmented(indices, {x.data(), {{16, 64, 64, 1}}}, {labels.data(), {{16}, DType::i32}}, 1, step);
-      order.batch_indices(step + 1, indices);
-      feed.announce(indices, 1, step + 1);
+      feed.load_augmented(order.batch(step), {x.data(), {{16, 64, 64, 1}}}, {labels.data(), {{16}, DType::i32}}, 1, step);
+      feed.announce(order.batch(step + 1), 1, step + 1);
     }
   };
   constexpr std::int64_t kImages = 1500 * 64 * 64;

@@ -15,6 +15,7 @@
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/feed.h"
+#include "gradflow/engine/train_step.h"
 #include "gradflow/layers/models.h"
 #include "layers/harness.h"
 
@@ -42,21 +43,16 @@ struct TrainingRun {
 
   void load(std::int64_t step) {
     const Tensor x = executor->input("x");
-    std::vector<std::int32_t> indices(static_cast<std::size_t>(x.shape()[0]));
-    BatchOrder(data.train.count(), indices.size(), 3)
-        .batch_indices(static_cast<std::uint64_t>(step), indices);
-    feed->load(indices, x, executor->input("labels"));
+    BatchOrder order(data.train.count(), static_cast<std::size_t>(x.shape()[0]), 3);
+    feed->load(order.batch(static_cast<std::uint64_t>(step)), x, executor->input("labels"));
   }
   // Steps first + 1 .. last; the mean loss of the last one.
   double train(std::int64_t first, std::int64_t last) {
-    kernels::LossResult result;
-    for (std::int64_t step = first; step < last; ++step) {
-      load(step);
-      optimizer->set_step(step + 1);
-      executor->step();
-      result = executor->take_loss();
-    }
-    return result.loss_sum / static_cast<double>(result.rows);
+    BatchOrder order(data.train.count(), static_cast<std::size_t>(executor->input("x").shape()[0]), 3);
+    double loss = 0;
+    for (std::int64_t step = first; step < last; ++step)
+      loss = train_step(*executor, *feed, order, static_cast<std::uint64_t>(step));
+    return loss;
   }
   void expect_copies_in_step(const char* when) const {
     std::size_t copies = 0;

@@ -52,11 +52,10 @@ Trained train(Backend& device, const std::string& text, ExecutorOptions options,
   const Tensor x = executor.input("x"), labels = executor.input("labels");
   executor.set_input_launches([&] { feed.gather(x, labels); });
   Trained result;
-  std::vector<std::int32_t> indices(kRows);
+  BatchOrder order(data.train.count(), kRows, 9);
   for (int s = 0; s < kSteps; ++s) {
     if (probing) executor.set_probing(probing(s));
-    BatchOrder(data.train.count(), kRows, 9).batch_indices(static_cast<std::uint64_t>(s), indices);
-    feed.stage(indices, 9, static_cast<std::uint64_t>(s));
+    feed.stage(order.batch(static_cast<std::uint64_t>(s)), 9, static_cast<std::uint64_t>(s));
     optimizer.set_step(s + 1, 0.05 / (s + 1));
     executor.step();
     const kernels::LossResult loss = executor.take_loss();

@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(Activations, EveryLayer, testing::ValuesIn(every_activa
 TEST(SoftmaxCrossEntropy, GradientOfTheMeanLoss) {
   Graph g(DType::f64);
   const ValueId x = g.input("x", kInput), labels = g.input("labels", {{7}, DType::i32});
-  g.add_loss("loss", std::make_shared<SoftmaxCrossEntropy>(), {x, labels});
+  g.add_loss<SoftmaxCrossEntropy>("loss", {x, labels});
   Network n(g, 2, {.retain = true, .input_gradients = {x}});
   EXPECT_EQ(check_gradients(n), 35);
 }
@@ -95,13 +95,13 @@ TEST(SoftmaxCrossEntropy, AddsWhenTheLogitsAreReadTwice) {
   Graph g(DType::f64);
   const ValueId x = g.input("x", {{1, 5}, DType::f64}), labels = g.input("labels", {{1}, DType::i32});
   const ValueId z = g.add<Linear>("logits", {x}, 4);
-  g.add_loss("first", std::make_shared<SoftmaxCrossEntropy>(), {z, labels});
-  g.add_loss("second", std::make_shared<SoftmaxCrossEntropy>(), {z, labels});
+  g.add_loss<SoftmaxCrossEntropy>("first", {z, labels});
+  g.add_loss<SoftmaxCrossEntropy>("second", {z, labels});
   Network both(g, 2, {.retain = true, .input_gradients = {x}});
   both.executor->step();
   Graph h(DType::f64);
   const ValueId hx = h.input("x", {{1, 5}, DType::f64}), hl = h.input("labels", {{1}, DType::i32});
-  h.add_loss("first", std::make_shared<SoftmaxCrossEntropy>(), {h.add<Linear>("logits", {hx}, 4), hl});
+  h.add_loss<SoftmaxCrossEntropy>("first", {h.add<Linear>("logits", {hx}, 4), hl});
   Network one(h, 2, {.retain = true, .input_gradients = {hx}});
   one.executor->step();
   const auto twice = both.gradient("logits"), once = one.gradient("logits");
@@ -163,7 +163,7 @@ TEST(FanOut, ThreeReadersOfOneValue) {
   const ValueId c = g.add<BatchNorm>("c", {shared});
   const ValueId ab = g.add<ResidualAdd>("ab", {a, b});
   const ValueId abc = g.add<ResidualAdd>("abc", {ab, c}, -0.5);
-  g.add_loss("loss", std::make_shared<SoftmaxCrossEntropy>(), {g.add<Linear>("head", {abc}, 3), labels});
+  g.add_loss<SoftmaxCrossEntropy>("loss", {g.add<Linear>("head", {abc}, 3), labels});
   for (const bool retain : {true, false}) {
     Network n(g, 11, {.retain = retain, .input_gradients = {x}});
     EXPECT_GT(check_gradients(n, {.floor = 1e-3}), 60);

@@ -12,6 +12,8 @@
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/executor.h"
 #include "gradflow/engine/feed.h"
+#include "gradflow/engine/train_step.h"
+#include "gradflow/kernels/error.h"
 #include "gradflow/layers/models.h"
 #include "layers/harness.h"
 
@@ -56,14 +58,7 @@ struct Training {
 
   void steps(int count) {
     BatchOrder order(data().train.count(), kOddBatch, 9);
-    std::vector<std::int32_t> indices(kOddBatch);
-    for (int s = 0; s < count; ++s) {
-      order.batch_indices(static_cast<std::uint64_t>(s), indices);
-      feed->load(indices, executor->input("x"), executor->input("labels"));
-      optimizer->set_step(s + 1);
-      executor->step();
-      loss = executor->take_loss().loss_sum;
-    }
+    for (int s = 0; s < count; ++s) loss = train_step(*executor, *feed, order, static_cast<std::uint64_t>(s));
   }
 };
 
@@ -74,6 +69,24 @@ void expect_same_weights(const Training& a, const Training& b, const std::string
         << what << ": " << a.model.graph.parameters()[p].name;
   }
   EXPECT_EQ(a.loss, b.loss) << what;
+}
+
+// By its parts, as a program with a schedule or an augmentation makes it.
+TEST(TrainStep, IsTheStepOfItsParts) {
+  Training whole("mlp:depth=3,width=16"), parts("mlp:depth=3,width=16");
+  whole.steps(3);
+  BatchOrder order(data().train.count(), kOddBatch, 9);
+  for (std::uint64_t s = 0; s < 3; ++s) {
+    parts.feed->load(order.batch(s), parts.executor->input("x"), parts.executor->input("labels"));
+    parts.optimizer->set_step(static_cast<std::int64_t>(s) + 1);
+    parts.executor->step();
+    const kernels::LossResult loss = parts.executor->take_loss();
+    EXPECT_EQ(loss.rows, static_cast<std::uint64_t>(kOddBatch));
+    parts.loss = loss.loss_sum / static_cast<double>(loss.rows);
+  }
+  expect_same_weights(whole, parts, "by its parts");
+  Executor without(whole.model.graph, *whole.parameters);
+  EXPECT_THROW(train_step(without, *whole.feed, order, 0), InternalError);
 }
 
 class Bits : public testing::TestWithParam<std::string> {};

@@ -2,7 +2,7 @@
 //
 //   const Dataset data = load_dataset("fashion-mnist");   // or open_dataset()
 //   BatchOrder order(data.train.count(), 128, seed);
-//   order.batch_indices(step, indices);            // then kernels::Backend::gather_batch
+//   order.batch(step);                             // which samples; Feed::load() makes numbers of them
 //
 // Pixels stay bytes and become numbers when a batch is gathered:
 //   x = (pixel / 255 - mean) * inv_std,
@@ -94,9 +94,9 @@ class BatchOrder {
   std::size_t steps_per_epoch() const { return count_ / batch_; }
   std::uint64_t epoch_of(std::uint64_t step) const { return step / steps_per_epoch(); }
 
-  // Writes `batch` indices, each below `count`; `out` must have that length. The order of the current
-  // epoch is kept, so steps in sequence cost a copy.
-  void batch_indices(std::uint64_t step, std::span<std::int32_t> out);
+  // `batch` indices, each below `count`. They lie in the order of the step's epoch, which is kept until a step of
+  // another one is asked for.
+  std::span<const std::int32_t> batch(std::uint64_t step) &;
 
  private:
   std::size_t count_, batch_;

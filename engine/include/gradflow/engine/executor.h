@@ -62,6 +62,7 @@ class Executor {
   const Plan& plan() const noexcept;
   const ExecutorOptions& options() const noexcept;
   Backend& backend() const noexcept;
+  Optimizer* optimizer() const noexcept;  // null: step() updates nothing
 
   // Where to put a batch, by input name; contents survive the step.
   Tensor input(std::string_view name) const;

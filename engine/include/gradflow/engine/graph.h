@@ -64,6 +64,10 @@ class Graph {
   ValueId add(std::string name, std::vector<ValueId> inputs, Args&&... args) {
     return add(std::move(name), std::make_shared<const L>(std::forward<Args>(args)...), std::move(inputs));
   }
+  template <class L, class... Args>
+  void add_loss(std::string name, std::vector<ValueId> inputs, Args&&... args) {
+    add_loss(std::move(name), std::make_shared<const L>(std::forward<Args>(args)...), std::move(inputs));
+  }
 
   DType dtype() const noexcept { return dtype_; }
   DType parameter_dtype() const noexcept { return arithmetic_type(dtype_); }

@@ -1,0 +1,22 @@
+// All that a program outside gradflow needs to build a network, train it and ask it questions.
+#pragma once
+
+#include "gradflow/engine/checkpoint.h"
+#include "gradflow/engine/dataset.h"
+#include "gradflow/engine/device.h"
+#include "gradflow/engine/executor.h"
+#include "gradflow/engine/feed.h"
+#include "gradflow/engine/schedule.h"
+#include "gradflow/engine/train_step.h"
+#include "gradflow/engine/version.h"
+#include "gradflow/engine/weights.h"
+#include "gradflow/kernels/error.h"
+#include "gradflow/layers/activation.h"
+#include "gradflow/layers/batch_norm.h"
+#include "gradflow/layers/convolution.h"
+#include "gradflow/layers/linear.h"
+#include "gradflow/layers/models.h"
+#include "gradflow/layers/pooling.h"
+#include "gradflow/layers/residual_add.h"
+#include "gradflow/layers/scalar.h"
+#include "gradflow/layers/softmax_cross_entropy.h"
