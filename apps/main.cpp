@@ -76,6 +76,22 @@ std::string unexpected(const CLI::App& command) {
   return fmt::format("unknown command {}{}", gradflow::quote(wrong), suggestion(wrong, valid));
 }
 
+// What the parser says of an option that has no value, too many, or one that a switch cannot take, in our words. Its
+// text begins with the option's name, or ends with "NAME = VALUE".
+std::string misused(const CLI::App& command, const CLI::ParseError& e) {
+  const std::string_view said = e.what();
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string& name = option->get_name();
+    if (dynamic_cast<const CLI::ConversionError*>(&e) && said.find(name + " = ") != said.npos)
+      return fmt::format("{}: {} is no value for it{}", name, gradflow::quote(said.substr(said.find(" = ") + 3)),
+                         option->get_items_expected_max() == 0 ? ": it is a switch and takes none" : "");
+    if (!dynamic_cast<const CLI::ArgumentMismatch*>(&e) || !said.starts_with(name + ":")) continue;
+    if (option->count() > 1) return fmt::format("{} is given {} times: once is right", name, option->count());
+    return fmt::format("{} needs a value: {}", name, option->get_type_name());
+  }
+  return std::string(said);
+}
+
 int run_program(int argc, char** argv) {
   CLI::App app("Trains deep plain and residual networks, and shows where the gradient went.", "gradflow");
   app.set_version_flag("--version",
@@ -86,6 +102,7 @@ int run_program(int argc, char** argv) {
       "  gradflow demo\n"
       "  gradflow measure --model mlp:depth=50,width=256,act=tanh --data fashion-mnist\n"
       "  gradflow plan --model resnet:depth=20 --batch 128\n");
+  app.require_subcommand(0, 1);
   std::function<int()> run;
   gradflow::app::add_demo(app, run);
   gradflow::app::add_report(app, run);
@@ -103,7 +120,11 @@ int run_program(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     // A misspelled option is often why a required one seems to be missing, so it is named first.
     const CLI::App& command = innermost(app, name);
-    complain(command.remaining(true).empty() ? e.what() : unexpected(command), name);
+    if (command.remaining(true).empty() && !app.remaining(true).empty()) {  // in front of a command, or behind --
+      complain(unexpected(app), "gradflow");
+    } else {
+      complain(command.remaining(true).empty() ? misused(command, e) : unexpected(command), name);
+    }
     return 2;
   }
   refuse_empty_values(app);

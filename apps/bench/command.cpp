@@ -9,6 +9,7 @@
 #include "apps/bench/kernels/command.h"
 #include "apps/bench/profile_command.h"
 #include "apps/bench/step.h"
+#include "apps/common/option_checks.h"
 #include "apps/common/text_table.h"
 #include "gradflow/engine/file.h"
 
@@ -41,6 +42,7 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
   CLI::App* bench = app.add_subcommand("bench", "how fast it is: step or kernels");
   CLI::App* step = bench->add_subcommand("step", "time one training step, launch by launch");
   bench->footer("Examples:\n  gradflow bench step\n  gradflow bench kernels");
+  bench->require_subcommand(0, 1);
   add_bench_kernels(*bench, run);
   const auto o = std::make_shared<Options>();
   o->step.network.model = "mlp:depth=50,width=256,act=relu";
@@ -49,16 +51,16 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
   step->get_option("--model")->required(false)->capture_default_str();
   step->add_option("--optimizer", o->step.optimizer,
                    "none, sgd (momentum 0.9, weight decay), nesterov, adam, adamw")
-      ->check(CLI::IsMember({"none", "sgd", "nesterov", "adam", "adamw"}))
+      ->check(one_of({"none", "sgd", "nesterov", "adam", "adamw"}))
       ->type_name("NAME")
       ->capture_default_str();
   step->add_option("--probes", o->probes,
                    "all: measure every tensor; steps planned with and without probes are timed in turn")
-      ->check(CLI::IsMember({"none", "all"}))
+      ->check(one_of({"none", "all"}))
       ->type_name("none|all")
       ->capture_default_str();
   step->add_option("--repeat", o->step.repeat, "samples")
-      ->check(CLI::Range(1, 1000000))
+      ->check(whole_number(1, 1000000))
       ->type_name("N")
       ->capture_default_str();
   step->add_flag("--launches", o->launches, "list every layer and launch, not the slowest only");
@@ -67,12 +69,12 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
   step->add_option("--save-tensors", o->step.tensors, "write the batch and the weights it begins with (safetensors)")
       ->type_name("FILE");
   step->add_option("--graph", o->graph, "off: launch by launch instead of replaying one recording")
-      ->check(CLI::IsMember({"on", "off"}))
+      ->check(one_of({"on", "off"}))
       ->type_name("on|off")
       ->capture_default_str();
   step->add_option("--profile-window", o->step.profile_step,
                    "a profiler that waits for it collects one step: the STEP-th after the warm-up (1)")
-      ->check(CLI::Range(1, 1000000))
+      ->check(whole_number(1, 1000000))
       ->expected(0, 1)
       ->default_str("1")
       ->type_name("STEP");

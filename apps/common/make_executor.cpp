@@ -2,18 +2,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include "apps/common/option_checks.h"
 #include "gradflow/engine/out_of_memory.h"
 
 namespace gradflow::app {
 
 void add_memory_limit(CLI::App& command, std::uint64_t& limit, const std::string& help) {
-  // The parser's own conversion turns -1 into 2^64 - 1. What is added last comes first.
-  const CLI::Validator not_negative(
-      [](std::string& text) { return std::string(text.starts_with('-') ? "a size cannot be negative" : ""); }, "");
-  command.add_option("--memory-limit", limit, help)
-      ->transform(CLI::AsSizeValue(false))
-      ->transform(not_negative)
-      ->type_name("SIZE");
+  command.add_option("--memory-limit", limit, help)->transform(CLI::Validator(size_to_bytes, ""))->type_name("SIZE");
 }
 
 std::unique_ptr<Executor> make_executor(const Model& model, const ModelShape& shape, ParameterStore& parameters,

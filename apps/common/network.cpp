@@ -3,26 +3,16 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <filesystem>
 #include <vector>
 
+#include "apps/common/option_checks.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
 
 namespace gradflow::app {
-
-// The parser's own conversion turns -1 into 2^64 - 1 and cuts what is larger than that.
-std::string seed_fault(const std::string& text) {
-  std::uint64_t seed = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, seed);
-  return error == std::errc() && stop == end
-             ? ""
-             : quote(text) + " is not a whole number from 0 to 18446744073709551615";
-}
 
 void add_network_options(CLI::App& command, NetworkOptions& o) {
   command.add_option("--model", o.model, "network, e.g. mlp:depth=50,act=tanh (below)")
@@ -32,11 +22,11 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
       ->type_name("SPEC")
       ->capture_default_str();
   command.add_option("--batch", o.batch, "samples of a step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->check(whole_number(1, kMostSamples))
       ->type_name("N")
       ->capture_default_str();
   command.add_option("--seed", o.seed, "of weights and batch order")
-      ->check(seed_fault)
+      ->check(whole_number(0))
       ->type_name("N")
       ->capture_default_str();
   command.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")

@@ -32,9 +32,6 @@ inline constexpr const char* kDataHelp =
     "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR, cifar10-subset:DIR,\ncifar100-subset:DIR (of any length) or synthetic[:...];\n"
     "half:SPEC: the same in half the height and width";
 
-// For CLI::Option::check: what is wrong with the text as a seed, empty if nothing is.
-std::string seed_fault(const std::string& text);
-
 void add_network_options(CLI::App& command, NetworkOptions& options);
 
 // --no-fuse

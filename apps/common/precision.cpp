@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "apps/common/option_checks.h"
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/text.h"
 #include "gradflow/kernels/error.h"
@@ -12,7 +13,7 @@ void add_precision_options(CLI::App& command, PrecisionOptions& o) {
   command
       .add_option("--dtype", o.dtype,
                   "f32; bf16: activations and their gradients, f32 parameters; f64: cpu only")
-      ->check(CLI::IsMember({"f32", "bf16", "f64"}))
+      ->check(one_of({"f32", "bf16", "f64"}))
       ->type_name("T")
       ->capture_default_str();
   command.add_flag("--tf32", o.tf32, "let CUDA multiply f32 numbers as TF32");

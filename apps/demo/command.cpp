@@ -9,6 +9,7 @@
 #include <string>
 
 #include "apps/common/network.h"
+#include "apps/common/option_checks.h"
 #include "apps/common/output_folder.h"
 #include "apps/common/shell_words.h"
 #include "apps/report/terminal.h"
@@ -81,9 +82,9 @@ void add_demo(CLI::App& app, std::function<int()>& run) {
   command->add_option("--device", o->study.device, "auto, cpu, cuda or cuda:N")->type_name("D")->capture_default_str();
   command->add_option("--out", o->out, "folder for report.html, report.json, layers.csv, curves.csv and figures")->type_name("DIR")->capture_default_str();
   command->add_option("--data", o->study.data, kDataHelp)->type_name("SPEC")->capture_default_str();
-  command->add_option("--seed", o->study.seed, "of weights and batches")->check(seed_fault)->type_name("N")->capture_default_str();
+  command->add_option("--seed", o->study.seed, "of weights and batches")->check(whole_number(0))->type_name("N")->capture_default_str();
   command->add_option("--pair", o->pair, "plain-56 and ResNet-56, too: full size, reduced (images of half the size), off, or\nauto: full on a GPU, reduced on a CPU")
-      ->check(CLI::IsMember({"auto", "full", "reduced", "off"}))
+      ->check(one_of({"auto", "full", "reduced", "off"}))
       ->type_name("S")
       ->capture_default_str();
   command->add_flag("--quick", o->quick, "fewer steps and seeds: about a third of the time");

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/common/network.h"
+#include "apps/common/option_checks.h"
 #include "apps/common/text_table.h"
 #include "apps/plan/print.h"
 #include "gradflow/engine/device.h"
@@ -106,7 +107,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
   command->add_option("--data", o->data, "decides input size and classes; without it 28x28 and 10")
       ->type_name("SPEC");
   command->add_option("--batch", o->batch, "samples of a step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->check(whole_number(1, kMostSamples))
       ->type_name("N")
       ->capture_default_str();
   command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")
@@ -114,7 +115,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
       ->capture_default_str();
   add_precision_options(*command, o->precision);
   command->add_option("--probes", o->probes, "none, or all scalar statistics of every tensor")
-      ->check(CLI::IsMember({"none", "all"}))
+      ->check(one_of({"none", "all"}))
       ->type_name("none|all")
       ->capture_default_str();
   add_memory_limit(*command, o->memory_limit,

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "apps/common/network.h"
+#include "apps/common/option_checks.h"
 #include "apps/train/train.h"
 
 namespace gradflow::app {
@@ -60,21 +61,22 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   CLI::App* c = app.add_subcommand("train", "train a network; keeps log, checkpoints and summary");
   c->add_option("--model", o->model, "network, e.g. mlp:depth=50,act=tanh (below)")->type_name("SPEC");
   c->add_option("--data", o->data, kDataHelp)->type_name("SPEC");
-  c->add_option("--epochs", o->epochs, "length of the run in epochs")->type_name("N");
-  c->add_option("--steps", o->steps, "or in steps")->type_name("N");
+  c->add_option("--epochs", o->epochs, "length of the run in epochs")->check(whole_number(1, kMostSteps))->type_name("N");
+  c->add_option("--steps", o->steps, "or in steps")->check(whole_number(1, kMostSteps))->type_name("N");
   c->add_option("--optimizer", o->optimizer, "sgd, nesterov, adam or adamw (below)")->type_name("SPEC");
-  c->add_option("--lr", o->learning_rate, "base learning rate")->type_name("X");
-  c->add_option("--momentum", o->momentum, "of sgd and nesterov")->type_name("X");
+  c->add_option("--lr", o->learning_rate, "base learning rate")->check(finite_number_from_0())->type_name("X");
+  c->add_option("--momentum", o->momentum, "of sgd and nesterov")->check(finite_number_from_0())->type_name("X");
   c->add_option("--weight-decay", o->weight_decay, "of the weights; biases and norms have none")
+      ->check(finite_number_from_0())
       ->type_name("X");
   c->add_option("--schedule", o->schedule, "of the learning rate [constant] (below)")->type_name("SPEC");
   c->add_option("--augment", o->augment, "how training images are varied [none] (below)")->type_name("SPEC");
   c->add_option("--recipe", o->recipe, "he2015: settings of He et al. 2015 for whatever is not given (below)")
       ->type_name("NAME");
-  c->add_option("--batch", o->batch, "samples of a step [128]")->type_name("N");
-  c->add_option("--seed", o->seed, "of weights and batch order [1]")->check(seed_fault)->type_name("N");
+  c->add_option("--batch", o->batch, "samples of a step [128]")->check(whole_number(1, kMostSamples))->type_name("N");
+  c->add_option("--seed", o->seed, "of weights and batch order [1]")->check(whole_number(0))->type_name("N");
   c->add_option("--dtype", o->dtype, "f32; bf16: activations and their gradients, f32 parameters; f64: cpu only [f32]")
-      ->check(CLI::IsMember({"f32", "bf16", "f64"}))
+      ->check(one_of({"f32", "bf16", "f64"}))
       ->type_name("T");
   c->add_flag("--tf32", o->tf32, "let CUDA multiply f32 numbers as TF32");
   add_no_fuse(*c, o->no_fuse);
@@ -91,10 +93,13 @@ void add_train(CLI::App& app, std::function<int()>& run) {
   c->add_flag("--resume", o->resume,
               "go on with the run in --out; all other settings come from its checkpoint");
   c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")
+      ->check(whole_number(1, kMostSteps))
       ->type_name("N");
   c->add_option("--checkpoint-every", o->checkpoint_every, "steps between checkpoints [an epoch]")
+      ->check(whole_number(1, kMostSteps))
       ->type_name("N");
   c->add_option("--probe-every", o->probe_every, "steps between measurements of every layer, besides the first one; 0: none [100]")
+      ->check(whole_number(0, kMostSteps))
       ->type_name("N");
   c->add_flag("--tensorboard", o->tensorboard, "an event file for TensorBoard, too, in DIR/tensorboard");
   c->add_flag("--quiet", o->quiet, "print errors only");

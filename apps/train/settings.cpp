@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <vector>
 
+#include "apps/common/option_checks.h"
 #include "apps/common/precision.h"
 #include "apps/train/recipe.h"
 #include "gradflow/engine/spec_text.h"
@@ -16,32 +16,17 @@ namespace {
 
 using kernels::OptimizerKind;
 
-constexpr std::int64_t kMaxCount = std::int64_t{1}
-                                   << 40;  // of steps and epochs: more than any run, no overflow
-
 bool adaptive(OptimizerKind kind) { return kind == OptimizerKind::adam || kind == OptimizerKind::adamw; }
 
-void require_count(const std::optional<std::int64_t>& value, const char* option,
-                   std::int64_t max = kMaxCount, std::int64_t min = 1) {
-  if (value && (*value < min || *value > max))
-    throw UserError(fmt::format("{} {}: it must be a whole number from {} to {}", option, *value, min, max));
-}
-
-void check_numbers(const TrainOptions& o) {
+void check_length(const TrainOptions& o) {
   if (o.epochs && o.steps) throw UserError("--epochs and --steps contradict each other: give one of them");
-  require_count(o.epochs, "--epochs");
-  require_count(o.steps, "--steps");
-  require_count(o.batch, "--batch", std::int64_t{1} << 30);
-  require_count(o.eval_every, "--eval-every");
-  require_count(o.checkpoint_every, "--checkpoint-every");
-  require_count(o.probe_every, "--probe-every", kMaxCount, 0);
 }
 
 std::int64_t stored_count(const Checkpoint& checkpoint, const char* key) {
   const auto found = checkpoint.info().extra.find(key);
   std::int64_t value = 0;
   if (found == checkpoint.info().extra.end() || !parse_int(found->second, value) || value < 0 ||
-      value > kMaxCount)
+      value > static_cast<std::int64_t>(kMostSteps))
     throw UserError(fmt::format("{} was not written by `gradflow train`: its '{}' is missing or no count",
                                 checkpoint.source(), key));
   return value;
@@ -72,8 +57,6 @@ OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, s
        {OptimizerKind::sgd, OptimizerKind::nesterov, OptimizerKind::adam, OptimizerKind::adamw})
     if (reader.name() == name_of(kind)) c.kind = kind, known = true;
   if (!known) throw_unknown_name("optimizer", text, reader.name(), {"sgd", "nesterov", "adam", "adamw"});
-  if (!std::isfinite(learning_rate) || learning_rate < 0)
-    throw UserError(fmt::format("--lr {}: the learning rate must be finite and 0 or more", learning_rate));
   c.learning_rate = learning_rate;
   if (adaptive(c.kind)) {
     c.beta1 = reader.get_double("beta1", c.beta1);
@@ -106,7 +89,7 @@ TrainSettings fresh_settings(const TrainOptions& options) {
   if (!o.optimizer) missing.emplace_back("--optimizer");
   if (!o.learning_rate) missing.emplace_back("--lr");
   if (!missing.empty()) throw UserError(fmt::format("train needs {}", joined(missing)));
-  check_numbers(o);
+  check_length(o);
 
   TrainSettings s;
   s.model = parse_model(*o.model);
@@ -127,7 +110,7 @@ TrainSettings fresh_settings(const TrainOptions& options) {
 }
 
 TrainSettings resumed_settings(const TrainOptions& o, const Checkpoint& checkpoint) {
-  check_numbers(o);
+  check_length(o);
   const CheckpointInfo& info = checkpoint.info();
   const auto same = [](const char* option, const std::string& asked, const std::string& stored) {
     if (asked != stored)

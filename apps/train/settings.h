@@ -62,7 +62,8 @@ struct TrainSettings {
 OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, std::optional<double> momentum,
                                 std::optional<double> weight_decay);
 
-// UserError naming what is missing, contradictory or out of range.
+// UserError naming what is missing or contradictory, and what model, data, optimizer or schedule cannot be. Counts
+// come checked from the command line.
 TrainSettings fresh_settings(const TrainOptions& options);
 
 // The settings of a checkpointed run; UserError if the options ask for another model, data set, optimizer,

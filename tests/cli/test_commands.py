@@ -120,7 +120,13 @@ class Help(Program):
         self.refused("measure", says="gradflow measure --help")
         self.refused("plan", "--model", says="--model")
         self.refused("plan", "--model", MODEL, "--model", MODEL, says="--model")
-        self.refused("plan", "--model", MODEL, "--batch", "1", "--batch", "2", says="--batch")
+        self.refused("plan", "--model", MODEL, "--batch", "1", "--batch", "2", says="--batch is given 2 times: once is right")
+        self.refused("plan", "--model", says="--model needs a value: SPEC")
+        self.refused("plan", "--model", MODEL, "--batch=", says="--batch needs a value: N")
+        self.refused("info", "--json=maybe", says="--json: 'maybe' is no value for it: it is a switch and takes none")
+        self.refused("info", "plan", says="'plan'")
+        self.refused("--device", "cpu", "info", says="unknown option '--device'")
+        self.refused("info", "--", "more", says="'more'")
 
 
 class BadValues(Program):
@@ -146,6 +152,23 @@ class BadValues(Program):
         self.refused("bench", "step", "--model", MODEL, "--data", DATA, "--batch", "65", says="64")
         for seed in ("-1", "x", "18446744073709551616"):
             self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--seed", seed, says="--seed")
+        train = ["train", "--model", MODEL, "--data", DATA, "--batch", "8", "--optimizer", "sgd", "--lr", "0.1", "--steps", "1"]
+        for option, least in (("--epochs", 1), ("--eval-every", 1), ("--checkpoint-every", 1), ("--probe-every", 0)):
+            for value in ("-1", "1e3", "abc", "99999999999999999999"):
+                self.refused(*train, option, value, says=f"{option}: '{value}' is not a whole number from {least} to 1099511627776")
+        self.refused(*train[:-1], "99999999999999999999", says="--steps: '99999999999999999999' is not a whole number")
+        self.refused(*train[:-1], "0", says="--steps: '0' is not a whole number")
+        for option in ("--momentum", "--weight-decay"):
+            for value in ("-1", "nan", "inf", "1e999", "0.9x", "0x1"):
+                self.refused(*train, option, value, says=f"{option}: '{value}' is not a finite number of 0 or more")
+        for value in ("-0.1", "nan", "0,1"):
+            self.refused(*train[:-4], "--steps", "1", "--lr", value, says=f"--lr: '{value}' is not a finite number of 0 or more")
+        self.refused(*train, "--momentum", "1.5", says="momentum 1.5: it must be in [0, 1)")
+        self.refused(*train, "--dtype", "f16", says="--dtype: 'f16' is none of f32, bf16, f64")
+        for size in ("6.5GiB", "5XB", "GiB", "1ib", " 1"):
+            self.refused(*train, "--memory-limit", size, says=f"--memory-limit: '{size}' is not a size")
+        self.refused(*train, "--memory-limit", "16EiB", says="'16EiB' is more than any memory has")
+        self.refused(*train, "--memory-limit", "1 kB", says="are left of the limit of 1.0 KiB")
         for repeat in ("0", "-5", "many"):
             self.refused("bench", "step", "--repeat", repeat, says="--repeat")
         self.refused("bench", "step", "--optimizer", "sdg", says="--optimizer")
@@ -156,7 +179,7 @@ class BadValues(Program):
                      "--tf32", says="TF32 needs a CUDA device")
         self.refused("measure", "--model", MODEL, "--dtype", "f16", says="--dtype")
         for command in (("measure", "--model", MODEL, "--data", DATA), ("plan", "--model", MODEL), ("bench", "step")):
-            self.refused(*command, "--memory-limit", "-1", says="a size cannot be negative")
+            self.refused(*command, "--memory-limit", "-1", says="--memory-limit: '-1' is not a size")
             self.refused(*command, "--memory-limit", "99999999999TB", says="--memory-limit")
         self.refused("measure", "--model", MODEL, "--data", "half:" * 20000 + DATA, says="cannot be halved")
 
@@ -170,7 +193,7 @@ class BadValues(Program):
             self.assertRegex(self.works("plan", "--model", model), rf"\b{re.escape(layer)} +{kind} ")
 
     def test_demo(self):
-        self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: huge not in {auto,full,reduced,off}")
+        self.refused("demo", "--pair", "huge", "--data", DATA, says="--pair: 'huge' is none of auto, full, reduced, off")
         # What was made for the results goes again when there are none.
         self.refused("demo", "--data", "idx:/nonexistent", "--out", "a/b", says="/nonexistent")
         self.refused("demo", "--device", "cuda:7", says="cuda")

@@ -13,6 +13,7 @@
 #include "apps/bench/kernels/operands.h"
 #include "apps/bench/profile_command.h"
 #include "apps/common/network.h"
+#include "apps/common/option_checks.h"
 #include "apps/common/text_table.h"
 #include "apps/terminal/progress.h"
 #include "gradflow/engine/device.h"
@@ -95,7 +96,7 @@ void add_bench_kernels(CLI::App& bench, std::function<int()>& run_it) {
       ->type_name("D")
       ->capture_default_str();
   command->add_option("--repeat", o->bench.repeat, "samples, each of about 1 ms or one launch")
-      ->check(CLI::Range(1, 1000000))
+      ->check(whole_number(1, 1000000))
       ->type_name("N")
       ->capture_default_str();
   command->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
