@@ -66,6 +66,11 @@ fi
 # Prints what is not there, by trying it. Slower than asking dpkg, but right on every system.
 absent_tools() {
   local name
+  [[ -d ${GRADFLOW_FASHION_MNIST:-/usr/share/datasets/fashion-mnist} ]] || printf 'Fashion-MNIST (GRADFLOW_FASHION_MNIST=FOLDER) '
+  if [[ " ${groups[*]} " == *" test "* ]]; then
+    command -v chromium chromium-browser google-chrome >/dev/null || printf 'chromium '
+    /usr/bin/python3 -c 'import numpy' 2>/dev/null || python3 -c 'import numpy' 2>/dev/null || printf 'numpy '
+  fi
   for name in "${commands[@]}"; do
     command -v "$name" >/dev/null || printf '%s ' "$name"
   done

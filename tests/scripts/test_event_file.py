@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The event file of `gradflow train --tensorboard`, decoded by hand: record lengths, both CRCs of each record, every field of every
-message; and its numbers against log.jsonl. Where the package tensorboard is installed, it reads the file as well.
+message; and its numbers against log.jsonl. (No Debian package holds TensorBoard's own reader.)
 
 Usage: test_event_file.py PROGRAM
 """
@@ -177,17 +177,6 @@ class EventFile(unittest.TestCase):
         self.assertEqual(restarts, [10])
         self.assertEqual([step for step, _ in values["loss/train"]], [10, 11, 12])
         self.assertNotEqual(first, second)
-
-    def test_tensorboard_reads_it(self):
-        try:
-            from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-        except ImportError:
-            self.skipTest("the Python package tensorboard is not installed")
-        train(self.out, *RUN)
-        seen = EventAccumulator(os.path.join(self.out, "tensorboard"), size_guidance={"histograms": 0, "scalars": 0})
-        seen.Reload()
-        self.assertEqual([e.step for e in seen.Scalars("loss/train")], list(range(1, 10)))
-        self.assertIn("gradient_log2/conv1", seen.Tags()["histograms"])
 
     def test_a_damaged_file_is_noticed(self):
         train(self.out, *RUN)

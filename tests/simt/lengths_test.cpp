@@ -25,6 +25,7 @@ class AddressSpace {
  public:
   explicit AddressSpace(std::size_t elements) : bytes_(elements * sizeof(Bf16)) {
     at_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    EXPECT_TRUE(given()) << bytes_ << " bytes of address space are refused: by ulimit -v, or vm.overcommit_memory=2";
   }
   ~AddressSpace() {
     if (given()) munmap(at_, bytes_);
@@ -54,7 +55,7 @@ void relu_by_one_thread(std::size_t n, bool vector, unsigned blocks, std::size_t
 TEST(Lengths, OfAStreamMayPass32Bits) {
   const std::size_t n = kPast32Bits + 1003;
   const AddressSpace x(n), y(n);
-  if (!x.given() || !y.given()) GTEST_SKIP() << "no address space of 16 GiB";
+  if (!x.given() || !y.given()) return;
   for (const bool vector : {false, true}) {
     const std::size_t packs = n / kPackOf<Bf16>;
     // A thread of few that walks far, and one of more threads than there are elements.
@@ -87,7 +88,7 @@ TEST(Lengths, OfAColumnMayPass32Bits) {
   for (const Matrix& m : {Matrix{kPast32Bits + 1003, 1}, Matrix{kPast32Bits / 4 + 77, 5}, Matrix{kPast32Bits / 8 + 77, 8}}) {
     SCOPED_TRACE(testing::Message() << m.rows << "x" << m.columns);
     const AddressSpace x(m.rows * m.columns);
-    if (!x.given()) GTEST_SKIP() << "no address space of 16 GiB";
+    if (!x.given()) return;
     const bool vector = m.columns % kPackOf<Bf16> == 0;
     const unsigned width = vector || m.columns == 1 ? 1 : 8, height = kBlockThreads / width, blocks = 65535;
     const auto mine = static_cast<unsigned>((m.rows - 1) / height % blocks);
