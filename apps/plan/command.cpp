@@ -27,7 +27,7 @@ struct Options {
 
 // As the executor does.
 void fuse(PlannedStep& step, Backend& device) {
-  Graph fused = fused_for(step.model.graph, step.options.probes);
+  Graph fused = fused_for(step.model.graph, step.options.probes, device.is_host());
   if (fused.nodes().size() == step.model.graph.nodes().size()) return;
   const Plan before = make_plan(step.model.graph, step.options, device);
   PlannedStep::Unfused unfused{.layers = step.model.graph.nodes().size(), .launches = before.launches.size(),

@@ -49,9 +49,9 @@ std::size_t bytes_of(const Optimizer* optimizer) {
 
 }  // namespace
 
-Graph as_run(Graph g, const ExecutorOptions& o) {
+Graph as_run(Graph g, const ExecutorOptions& o, const Backend& backend) {
   if (!o.fuse || o.retain) return g;
-  return fused_for(g, o.probes, o.fuse_probes);
+  return fused_for(g, o.probes, backend.is_host() && !o.fuse_as_device, o.fuse_probes);
 }
 
 Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options) {
@@ -59,7 +59,7 @@ Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const Ex
 }
 
 Binding::Binding(Graph g, ParameterStore& parameters, Optimizer* updates, ExecutorOptions o)
-    : graph(as_run(std::move(g), o)), options(std::move(o)), backend(parameters.backend()), optimizer(updates),
+    : graph(as_run(std::move(g), o, parameters.backend())), options(std::move(o)), backend(parameters.backend()), optimizer(updates),
       plan(plan_of(graph, backend, optimizer != nullptr, options)), parameters_(parameters) {
   parameters.require_match(graph);
   if (optimizer && &optimizer->parameters() != &parameters)

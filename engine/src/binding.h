@@ -20,7 +20,7 @@ struct ProbeSlot {
 };
 
 // The graph as an executor runs it, and its plan.
-Graph as_run(Graph graph, const ExecutorOptions& options);
+Graph as_run(Graph graph, const ExecutorOptions& options, const Backend& backend);
 Plan plan_of(const Graph& graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options);
 
 class Binding {

@@ -38,7 +38,7 @@ Executor::Executor(Graph graph, ParameterStore& parameters, Optimizer* optimizer
 Executor::~Executor() = default;
 
 std::size_t Executor::arena_bytes(Graph graph, Backend& backend, bool with_optimizer, const ExecutorOptions& options) {
-  return plan_of(as_run(std::move(graph), options), backend, with_optimizer, options).arena_bytes;
+  return plan_of(as_run(std::move(graph), options, backend), backend, with_optimizer, options).arena_bytes;
 }
 
 const Graph& Executor::graph() const noexcept { return s_->binding.graph; }

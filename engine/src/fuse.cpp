@@ -21,7 +21,7 @@ void append(auto& to, const auto& from) { to.insert(to.end(), from.begin(), from
 
 }  // namespace
 
-Graph Graph::fused(std::span<const ValueId> kept, std::span<const ValueId> measured) const {
+Graph Graph::fused(std::span<const ValueId> kept, std::span<const ValueId> measured, bool host) const {
   Graph g = *this;
   std::vector<bool> keep(g.values_.size()), watched(g.values_.size()), gone(g.nodes_.size());
   for (const ValueId v : kept) keep.at(at(v)) = true;
@@ -43,7 +43,8 @@ Graph Graph::fused(std::span<const ValueId> kept, std::span<const ValueId> measu
     node.between.push_back(between);
     append(node.between, next.between);
     const bool looked_at = std::ranges::any_of(node.between, [&](ValueId v) { return watched[at(v)]; });
-    if (looked_at && !node.layer->fused_stats().between) return kNobody;
+    const FusedStats takes = node.layer->fused_stats();
+    if (looked_at && (!takes.between || (host && takes.between_costs_host))) return kNobody;
     for (const ValueId v : next.inputs)
       if (v != between) node.inputs.push_back(v);
     if (any_twice(node.inputs)) return kNobody;  // its gradient would have two parts in one launch

@@ -22,7 +22,7 @@ double GradientSplit::cosine() const noexcept {
   return norms > 0 ? dot / norms : std::nan("");
 }
 
-Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool fuse_probes) {
+Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool host, bool fuse_probes) {
   std::vector<ValueId> kept, measured;
   std::set<std::tuple<ProbeTarget, int, bool>> asked;  // target, id, and whether exponents
   for (const ProbeRequest& r : probes) {
@@ -33,7 +33,7 @@ Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool f
     if (r.exponents) rides = asked.emplace(r.target, r.id, true).second && rides;
     (rides ? measured : kept).push_back(r.id);
   }
-  return graph.fused(kept, measured);
+  return graph.fused(kept, measured, host);
 }
 
 std::vector<ProbeRequest> all_scalar_probes(const Graph& graph, bool training, bool with_updates) {

@@ -40,7 +40,7 @@ Trained train(const std::string& text, bool fuse, bool probes) {
   ParameterStore store(*device, m.graph);
   store.initialize(m.spec.initializer(), 5);
   Optimizer optimizer(store, {.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
-  ExecutorOptions options{.fuse = fuse};
+  ExecutorOptions options{.fuse = fuse, .fuse_as_device = true};
   if (probes) options.probes = all_scalar_probes(m.graph, true, true);
   Executor executor(m.graph, store, &optimizer, options);
   const Tensor x = executor.input("x"), labels = executor.input("labels");
@@ -122,7 +122,7 @@ Watched watch(const std::string& text, bool fuse) {
   ParameterStore store(*device, m.graph);
   store.initialize(m.spec.initializer(), 5);
   Optimizer optimizer(store, {.learning_rate = 0.05});
-  ExecutorOptions options{.probes = all_scalar_probes(m.graph, true, true), .fuse = fuse};
+  ExecutorOptions options{.probes = all_scalar_probes(m.graph, true, true), .fuse = fuse, .fuse_as_device = true};
   for (ProbeRequest& r : options.probes) r.exponents = r.target != ProbeTarget::update;
   Executor executor(m.graph, store, &optimizer, options);
   const Tensor x = executor.input("x");
@@ -171,7 +171,7 @@ TEST(Fusion, AValueInsideIsMeasuredAsIfItWereStored) {
 
 TEST(Fusion, ProbesOnWhatAFusedLayerMeasuresKeepNothingApart) {
   const std::string text = "mlp:depth=4,width=8,act=tanh";
-  const Graph whole = small(text).graph, g = fused_for(whole, all_scalar_probes(whole, true, true));
+  const Graph whole = small(text).graph, g = fused_for(whole, all_scalar_probes(whole, true, true), true);
   EXPECT_EQ(g.nodes().size(), whole.fused({}).nodes().size());
   const std::unique_ptr<Backend> device = open_device("cpu", 1);
   const Plan plan = make_plan(g, {.probes = all_scalar_probes(whole, true, false)}, *device);
@@ -183,6 +183,19 @@ TEST(Fusion, ProbesOnWhatAFusedLayerMeasuresKeepNothingApart) {
     EXPECT_EQ(g.node(p.node).layer->type(), "linear+tanh");
   }
   EXPECT_EQ(inside, 6);  // three linear layers, value and gradient
+}
+
+TEST(Fusion, OnTheHostProbesKeepApartWhatCostsMoreTogether) {
+  const Graph whole = small("resnet:depth=8").graph;
+  const std::vector<ProbeRequest> probes = all_scalar_probes(whole, true, true);
+  EXPECT_EQ(fused_for(whole, probes, false).nodes().size(), whole.fused({}).nodes().size());
+  const Graph host = fused_for(whole, probes, true);
+  EXPECT_FALSE(host.value(host.find_value("bn1")).fused_away);
+  EXPECT_FALSE(host.value(host.find_value("layer1.0.add")).fused_away);
+  EXPECT_EQ(fused_for(whole, {}, true).nodes().size(), whole.fused({}).nodes().size());
+  const Graph mlp = small("mlp:depth=4,width=8").graph;
+  const Graph fused = fused_for(mlp, all_scalar_probes(mlp, true, true), true);
+  EXPECT_TRUE(fused.value(fused.find_value("block01.linear")).fused_away);
 }
 
 // What takes the tensor itself keeps it; asked of a graph without it, the plan says so.
@@ -199,13 +212,13 @@ TEST(Fusion, AProbeThatNeedsTheTensorKeepsIt) {
   for (const Asked& asked :
        {Asked{{{.target = ProbeTarget::value, .id = z, .alive = true}}, true, "it lies inside a fused layer"},
         Asked{{stats}, false, "it lies inside a fused layer"}, Asked{{stats, stats}, true, "is asked for twice"}}) {
-    const Graph kept = fused_for(whole, asked.probes, asked.fuse_probes);
+    const Graph kept = fused_for(whole, asked.probes, true, asked.fuse_probes);
     EXPECT_FALSE(kept.value(z).fused_away);
     PlanOptions options{.probes = asked.probes, .fuse_probes = asked.fuse_probes};
     EXPECT_GT(make_plan(kept, options, *device).launches.size(), 0u);
     test::expect_error([&] { make_plan(whole.fused({}), options, *device); }, asked.refusal);
   }
-  EXPECT_TRUE(fused_for(whole, std::vector{stats}).value(z).fused_away);
+  EXPECT_TRUE(fused_for(whole, std::vector{stats}, true).value(z).fused_away);
 }
 
 TEST(Fusion, WhatBecomesOne) {
@@ -285,7 +298,7 @@ TEST(Fusion, AResidualSplitIsTheSame) {
       const std::unique_ptr<Backend> device = open_device("cpu", 2);
       ParameterStore store(*device, m.graph);
       store.initialize(m.spec.initializer(), 5);
-      ExecutorOptions options{.fuse = fuse};
+      ExecutorOptions options{.fuse = fuse, .fuse_as_device = true};
       for (const WeightLayer& layer : m.layers)
         if (layer.split)
           options.probes.push_back({.target = ProbeTarget::gradient, .id = *layer.split, .split = true});

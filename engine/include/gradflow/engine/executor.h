@@ -40,6 +40,7 @@ struct ExecutorOptions {
   std::vector<ProbeRequest> probes;
   bool fuse_probes = true;
   bool fuse = true;      // layers that can be one pass become one (fused_for() says what stays); none with `retain`
+  bool fuse_as_device = false;  // on the host, too, what probes make cost more there (FusedStats::between_costs_host)
   bool record = true;    // replay the step as one recording where the backend can
   int history = 1;       // probe readings of this many steps are kept on the device (a ring)
   // Bytes that parameters, moments and arena may take together; what the device has free is a limit anyway.

@@ -83,8 +83,8 @@ class Graph {
   // The same computation with fewer passes over memory: where a layer is the only reader of another's only
   // output and the two can be one (Layer::fuse), they become one node, "bn1+relu". Values, parameters and states
   // keep their numbers and order. Values in `kept` stay, and those in `measured` where the layer that would take them
-  // in cannot measure them (FusedStats::between).
-  Graph fused(std::span<const ValueId> kept, std::span<const ValueId> measured = {}) const;
+  // in cannot measure them (FusedStats::between), or not at less cost on a `host`.
+  Graph fused(std::span<const ValueId> kept, std::span<const ValueId> measured = {}, bool host = false) const;
 
   // By name; UserError naming the nearest existing one if there is none.
   ValueId find_value(std::string_view name) const;

@@ -90,6 +90,9 @@ struct FusedStats {
   // Of a layer that fuse() made: in forward the values between its parts, which are never stored, as they would be
   // stored; in backward their gradients.
   bool between = false;
+  // A host measures them at less cost while its parts stay apart: each part's pass waits for memory, and measuring hides
+  // behind that, where the fused pass is bound by arithmetic.
+  bool between_costs_host = false;
   PointwiseId output_op = PointwiseId::identity;  // decides what counts as saturated in output 0
 };
 

@@ -46,8 +46,9 @@ struct ProbeReading {
 };
 
 // graph.fused(), except where a probe needs the tensor itself: for alive flags, a split, a launch of its own
-// (fuse_probes false, a second request of one kind on one array), or statistics that the fused layer cannot take.
-Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool fuse_probes = true);
+// (fuse_probes false, a second request of one kind on one array), or statistics that the fused layer cannot take, or not
+// at less cost on a `host`.
+Graph fused_for(const Graph& graph, std::span<const ProbeRequest> probes, bool host, bool fuse_probes = true);
 
 // Every activation, activation gradient, parameter, parameter gradient and (with an optimizer) update:
 // scalars only.

@@ -29,7 +29,8 @@ class BatchNorm final : public Layer {
   Inference infer(std::span<const TensorSpec> inputs) const override;
   std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const override;
   FusedStats fused_stats() const noexcept override {
-    return {.x = true, .y = true, .dy = true, .dx = true, .between = acts() || adds_, .output_op = op_};
+    return {.x = true, .y = true, .dy = true, .dx = true, .between = acts() || adds_,
+            .between_costs_host = true, .output_op = op_};
   }
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;

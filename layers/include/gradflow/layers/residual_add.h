@@ -23,8 +23,9 @@ class ResidualAdd final : public Layer {
   std::string_view type() const noexcept override { return type_; }
   Inference infer(std::span<const TensorSpec> inputs) const override;
   std::shared_ptr<const Layer> fuse(const Layer& next, std::size_t operand) const override;
-  FusedStats fused_stats() const noexcept override { 
-    return {.x = true, .y = true, .dy = true, .dx = true, .input = 1, .between = acts(), .output_op = op_};
+  FusedStats fused_stats() const noexcept override {
+    return {.x = true, .y = true, .dy = true, .dx = true, .input = 1, .between = acts(),
+            .between_costs_host = true, .output_op = op_};
   }
   void forward(ForwardContext& c) const override;
   void backward(BackwardContext& c) const override;
