@@ -173,8 +173,9 @@ TEST(TrainProgram, ExitCodesTellWhoseFaultItWas) {
   EXPECT_EQ(code({"--probe-every", "x"}, "--probe-every"), 2);
   EXPECT_EQ(code({"--epochs", "3"}, "--epochs and --steps contradict each other"), 2);
   EXPECT_EQ(code({"--momemtum", "0.9"}, "did you mean --momentum?"), 2);
-  EXPECT_EQ(code({"--momentum", "nan"}, "--momentum belongs to sgd"), 2);
-  EXPECT_EQ(code({"--weight-decay", "nan"}, "weight decay nan"), 2);
+  EXPECT_EQ(code({"--momentum", "0.9"}, "--momentum belongs to sgd"), 2);
+  EXPECT_EQ(code({"--momentum", "nan"}, "--momentum: 'nan' is not a finite number"), 2);
+  EXPECT_EQ(code({"--weight-decay", "nan"}, "--weight-decay: 'nan' is not a finite number"), 2);
   EXPECT_EQ(code({"--resume"}, "nothing to resume"), 2);
 
   std::vector<std::string> wild = {"--model",     "mlp:depth=3,width=8",
