@@ -85,6 +85,10 @@ inline std::string backend_test_name(const ::testing::TestParamInfo<const char*>
   INSTANTIATE_TEST_SUITE_P(Backends, Suite, ::testing::Values("cpu", "cuda:0"), \
                            ::gradflow::kernels::test::backend_test_name)
 
+// For what needs f64, which CUDA networks have not.
+#define GRADFLOW_TEST_ON_HOST(Suite) \
+  INSTANTIATE_TEST_SUITE_P(Backends, Suite, ::testing::Values("cpu"), ::gradflow::kernels::test::backend_test_name)
+
 template <class T>
 constexpr DType dtype_of() {
   return sizeof(T) == 4 ? DType::f32 : DType::f64;

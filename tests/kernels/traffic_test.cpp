@@ -93,8 +93,7 @@ TEST_P(TrafficTest, ProfilersMayBeAbsent) {
 
 TEST_P(TrafficTest, TheCacheHasAPlausibleSize) {
   const std::size_t bytes = device().info().cache_bytes;
-  if (bytes == 0) GTEST_SKIP() << "the device does not tell the size of its cache";
-  EXPECT_GE(bytes, std::size_t{1} << 16);
+  EXPECT_TRUE(bytes == 0 || bytes >= std::size_t{1} << 16) << bytes;  // 0: the device does not tell
   EXPECT_LE(bytes, std::size_t{1} << 34);
 }
 
