@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shlex
 import signal
 import subprocess
@@ -79,16 +80,31 @@ def nvidia_smi():
 
 
 def library_folders():
-    """Where libraries of the CUDA toolkit may lie: its own folders, and those Python packages bring."""
+    """Where libraries of the CUDA toolkit may lie. Those that Python packages bring come first: PyTorch is compared with, and has them."""
+    packages = [os.path.join(path, *where) for path in sys.path if path
+                for where in (("nvidia", "*", "lib"), ("nvidia", "*", "lib", "x86_64"), ("torch", "lib"))]
     found = []
-    for pattern in ("/usr/local/cuda*/lib64", "/usr/local/cuda*/lib", "/usr/local/cuda*/targets/x86_64-linux/lib",
-                    "/usr/lib/x86_64-linux-gnu", *(os.path.join(path, "nvidia", "*", "lib") for path in sys.path if path),
-                    *(os.path.join(path, "torch", "lib") for path in sys.path if path), os.path.join(sys.prefix, "lib"),
-                    *(os.path.join(path, "nvidia", "*", "lib", "x86_64") for path in sys.path if path)):
+    for pattern in (*packages, "/usr/local/cuda*/lib64", "/usr/local/cuda*/lib", "/usr/local/cuda*/targets/x86_64-linux/lib",
+                    "/usr/lib/x86_64-linux-gnu", os.path.join(sys.prefix, "lib")):
         for folder in sorted(glob.glob(pattern)):
-            if any(glob.glob(os.path.join(folder, name)) for name in ("libcublas.so.*", "libcudnn.so.*")):
+            if folder not in found and any(glob.glob(os.path.join(folder, name)) for name in ("libcublas.so.*", "libcudnn.so.*")):
                 found.append(folder)
     return found
+
+
+def symbol_versions(path):
+    with open(path, "rb") as file:
+        return set(re.findall(rb"\b(?:GLIBCXX|CXXABI|GCC|ZLIB)_[0-9.]+\b", file.read()))
+
+
+def leave_to_the_system(carried, folders=("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib")):
+    """Removes from what was carried the libraries that cuDNN wants too, where this machine's own know everything that they know: what
+    is loaded into the same process here may want newer ones than those that were carried."""
+    for name in ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1"):
+        ours = os.path.join(carried, name)
+        own = [path for path in (os.path.join(folder, name) for folder in folders) if os.path.exists(path)]
+        if own and os.path.exists(ours) and symbol_versions(ours) <= symbol_versions(own[0]):
+            os.remove(ours)
 
 
 class Check:
@@ -254,7 +270,8 @@ def run_demo(check, programs, env, folder):
 
 def unpack(bundle, folder):
     with tarfile.open(os.path.join(bundle, "programs.tar.xz")) as archive:
-        archive.extractall(folder)
+        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    leave_to_the_system(os.path.join(folder, "lib"))
     return {name: os.path.join(folder, "bin", name) for name in ("gradflow", *TEST_PROGRAMS)}
 
 

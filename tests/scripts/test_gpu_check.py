@@ -376,6 +376,35 @@ json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path,
         self.assertEqual(text.count("Not measured."), 2)
 
 
+class Bundle(WithFolder):
+    def libraries(self, folder, **contents):
+        os.makedirs(os.path.join(self.folder, folder), exist_ok=True)
+        for name, text in contents.items():
+            with open(os.path.join(self.folder, folder, name.replace("_so_", ".so.").replace("stdcxx", "stdc++")), "wb") as file:
+                file.write(text)
+        return os.path.join(self.folder, folder)
+
+    def test_the_newer_runtime_library_stays(self):
+        own = self.libraries("own", libstdcxx_so_6=b"\0GLIBCXX_3.4\0GLIBCXX_3.4.30\0GLIBCXX_3.4.33\0", libgcc_s_so_1=b"\0GCC_3.0\0")
+        carried = self.libraries("carried", libstdcxx_so_6=b"\0GLIBCXX_3.4\0GLIBCXX_3.4.30\0", libgcc_s_so_1=b"\0GCC_3.0\0GCC_13.0.0\0", libfmt_so_9=b"")
+        gpu_check.leave_to_the_system(carried, [os.path.join(self.folder, "absent"), own])
+        self.assertEqual(sorted(os.listdir(carried)), ["libfmt.so.9", "libgcc_s.so.1"])
+        gpu_check.leave_to_the_system(carried, [os.path.join(self.folder, "absent")])
+        self.assertEqual(sorted(os.listdir(carried)), ["libfmt.so.9", "libgcc_s.so.1"])
+
+    def test_pytorchs_libraries_come_first(self):
+        for folder in ("nvidia/cu13/lib", "nvidia/cudnn/lib", "nvidia/other/lib"):
+            name = {"cu13": "libcublas_so_13", "cudnn": "libcudnn_so_9", "other": "libother_so_1"}[folder.split("/")[1]]
+            self.libraries(folder, **{name: b""})
+        before = list(sys.path)
+        sys.path.append(self.folder)
+        try:
+            found = gpu_check.library_folders()
+        finally:
+            sys.path[:] = before
+        self.assertEqual(found[:2], [os.path.join(self.folder, "nvidia", "cu13", "lib"), os.path.join(self.folder, "nvidia", "cudnn", "lib")])
+
+
 class Program(WithFolder):
     def run_check(self, *arguments):
         return subprocess.run([os.path.join(ROOT, "scripts", "gpu_check.sh"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
