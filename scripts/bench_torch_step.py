@@ -16,6 +16,7 @@ import math
 import statistics
 import sys
 import time
+import traceback
 
 import torch_models
 
@@ -42,10 +43,13 @@ def measure(torch, o):
         if batch.shape != x.shape:
             raise ValueError(f"a batch of {list(batch.shape)} where {list(x.shape)} was asked for")
         x, labels = batch.to(o.device), given["labels"].long().to(o.device)
+    device, bf16 = o.device, o.dtype == "bf16"
+    if bf16:  # as gradflow has it in memory: autocast need not convert it in every step
+        x = x.bfloat16()
     optimizer = sgd(torch, model.parameters())
 
     def loss_of(x, labels):
-        with torch.autocast(o.device, torch.bfloat16, enabled=o.dtype == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             return torch.nn.functional.cross_entropy(model(x), labels)
 
     loss = torch.compile(loss_of, mode="max-autotune") if o.compile else loss_of
@@ -113,7 +117,12 @@ def main():
     if reason:
         print(json.dumps({"reason": reason}))
         return 3
-    print(json.dumps(measure(torch, o)))
+    try:
+        print(json.dumps(measure(torch, o)))
+    except Exception as error:  # of many kinds, and their last line rarely says which
+        traceback.print_exc()
+        print(json.dumps({"reason": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}))
+        return 1
     return 0
 
 

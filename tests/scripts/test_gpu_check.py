@@ -240,6 +240,13 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         self.assertIn("in the others with its own", mixed)
         self.assertEqual(gpu_summary.same_work([{"ours": {}, "eager": {"reason": "none"}}]), [])
 
+    def test_pytorch_says_in_a_line_why_it_failed(self):
+        self.script("fake/torch.py", "class cuda:\n    is_available = staticmethod(lambda: True)\n    Event = None\n"
+                                     "def manual_seed(seed):\n    raise ValueError('first\\nsecond')\n")
+        done = subprocess.run([sys.executable, "-B", os.path.join(ROOT, "scripts", "bench_torch_step.py"), "mlp-4"], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, check=False, env=dict(os.environ, PYTHONPATH=os.path.join(self.folder, "fake")))
+        self.assertEqual((json.loads(done.stdout), done.returncode), ({"reason": "ValueError: first second"}, 1))
+
     def test_training_steps_without_pytorch(self):
         result, _ = self.run_steps(PYTHONPATH=self.fake_torch({"reason": "no PyTorch", "exit": 3}))
         self.assertEqual(result["torch_reason"], "no PyTorch")
