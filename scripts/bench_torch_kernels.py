@@ -2,8 +2,8 @@
 """PyTorch's time for the work of one of gradflow's kernels, eager and through torch.compile.
 
     scripts/bench_torch_kernels.py relu_forward_f32 1048576      one answer as JSON
-    scripts/bench_torch_kernels.py --serve                       a question a line: {"name", "dtype", "size", "rows", "columns", "compile",
-                                                                 "numbers"}
+    scripts/bench_torch_kernels.py --serve                       a question a line: {"name", "dtype", "size", "rows", "columns", "numbers",
+                                                                 "compile" (too) or "only_compile"}
 
 Measured as `gradflow bench kernels` measures: CUDA events around runs of about a millisecond, one launch queued before
 them, over so many copies of the tensors that three times the L2 cache passes in between; medians of 20. The
@@ -225,10 +225,11 @@ def answer(torch, question):
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     copies = max(2, min(4096, math.ceil(3 * cache / max(1, sum(bytes_of(torch, t) for t in first)))))
     sets = [first] + [[make() for make in makers] for _ in range(copies - 1)]
-    result = {}
+    result, only = {}, question.get("only_compile")
     with torch.no_grad() if "softmax" not in question["name"] else torch.enable_grad():
-        result["eager_us"] = 1e6 * measure(torch, function, sets)
-        if question.get("compile") and "_update" not in question["name"]:
+        if not only:
+            result["eager_us"] = 1e6 * measure(torch, function, sets)
+        if (question.get("compile") or only) and "_update" not in question["name"]:
             try:
                 torch._dynamo.reset()
                 result["compile_us"] = 1e6 * measure(torch, torch.compile(function, dynamic=False), sets)

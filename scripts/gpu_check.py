@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Everything a GPU can tell about gradflow, in one command that ends well within ten minutes.
 
-Parts, in this order, each of which gets its share of the time that is left: the tests with REQUIRE_GPU=1, and whole networks
-against NumPy and PyTorch (tests); every kernel beside PyTorch, eager and torch.compile, a family at a time in turn (kernels);
-training steps with and without recording and probes, beside the same two (steps); the demo (demo); compute-sanitizer's four
-tools on the kernel tests (sanitizers). --parts steps,demo runs some of them, which then have all the time. What fails or
-does not end in time is reported as such and stops nothing else. Writes summary.json, summary.md, kernels.csv, kernels.svg and
-log.txt. A figure that was not measured is empty there. The clocks and settings of the device are read, never changed.
+Parts, in this order, each of which gets its share of the time that is left: the tests with REQUIRE_GPU=1, many at once, and whole
+networks against NumPy and PyTorch (tests); training steps with and without recording and probes, beside PyTorch eager (steps); every
+kernel beside PyTorch, eager and torch.compile, a family at a time in turn (kernels); the demo (demo); compute-sanitizer's four
+tools on the kernel tests (sanitizers); the training steps by torch.compile, which takes what time there is (compile). --parts
+tests,steps runs some of them, which then have all the time. What fails or does not end in time is reported as such and
+stops nothing else. Writes summary.json, summary.md, kernels.csv and kernels.svg, anew after everything that was learnt, so that whoever
+ends this early has what came before; log.txt; and the demo's report.html. A figure that was not measured is empty there. The clocks and
+settings of the device are read, never changed.
 
 Programs come from --bundle (scripts/gpu_bundle.sh) or from --build (default: build). What PyTorch cannot do here
 stays empty; without compute-sanitizer or NumPy those steps are skipped, and say so.
 """
 import argparse
+import concurrent.futures
 import ctypes
 import datetime
 import glob
@@ -21,29 +24,27 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import traceback
 
 import gpu_kernels
 import gpu_steps
 import gpu_summary
+import gpu_tests
 from gpu_steps import last_line
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 
-# Tests of the loader that open files of the build tree, by paths fixed when they were compiled.
-NEED_BUILD_TREE = ["CudaModule.RefusesALibraryThatIsNotOurs", "CudaModule.PassesOnThatInterfacesDiffer",
-                   "CudaModule.SaysSoWhenThereIsNoReason", "CudaModule.ExceptionsKeepTheirTypeAcrossTheModule",
-                   "CudaModule.TheRealOne*"]
-# What a part gets of the time that is left, beside those still to come.
-PARTS = {"tests": 150, "kernels": 150, "steps": 200, "demo": 40, "sanitizers": 100}
+# What a part gets of the time that is left, beside those still to come; what it leaves over is theirs.
+PARTS = {"tests": 90, "steps": 130, "kernels": 110, "demo": 45, "sanitizers": 65, "compile": 100}
 TEST_PROGRAMS = ["test_kernels", "test_layers", "test_engine"]
-SANITIZERS = ["memcheck", "racecheck", "initcheck", "synccheck"]
 
 
 def allowance(left, part, wanted):
@@ -124,35 +125,62 @@ class Check:
 
     def say(self, text):
         print(text, flush=True)
-        self.log.write(text + "\n")
+        self.note(text + "\n")
+
+    def note(self, text):
+        self.log.write(text)
         self.log.flush()
+
+    def save(self):
+        """Writes what is known so far: whoever ends this program finds it."""
+        try:
+            gpu_summary.write(self.summary, self.out)
+        except Exception as error:  # a summary that cannot be written must not end the measurements
+            print(f"the summary was not written: {error!r}", flush=True)
 
     def start(self, command, env):
-        self.log.write(f"\n$ {' '.join(command)}\n")
-        self.log.flush()
-        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                errors="replace", start_new_session=True)
-
-    def wait(self, process, seconds):
-        """(exit status, or None where time ran out; output). Ends what is left of the process' group."""
+        """The process, with its output in a file: a pipe that grandchildren hold open would have to be waited for."""
+        output = tempfile.TemporaryFile()
         try:
-            output, _ = process.communicate(timeout=max(seconds, 0.1))
-            status = process.returncode
+            process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError:
+            output.close()
+            raise
+        process.output = output
+        return process
+
+    def wait(self, process, seconds, grace=0):
+        """(exit status, or None where time ran out; output). Ends what is left of the process' group, which it asks to end `grace` seconds
+        before."""
+        try:
+            status = process.wait(timeout=max(seconds, 0.1))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
             status = None
-        self.log.write(output[-20000:])
-        self.log.flush()
+            if grace:
+                os.killpg(process.pid, signal.SIGINT)
+                try:
+                    process.wait(timeout=grace)
+                except subprocess.TimeoutExpired:
+                    pass
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+        process.output.seek(0)
+        output = process.output.read().decode(errors="replace")
+        process.output.close()
+        self.note(f"\n$ {shlex.join(process.args)[:2000]}\n{output[-20000:]}")
         return status, output
 
     def record(self, name, status, started, limit, detail=""):
         step = {"name": name, "status": status, "seconds": round(time.monotonic() - started, 2), "limit_seconds": limit, "detail": detail}
         self.summary["steps"].append(step)
         self.say(f"{status:8} {name} ({step['seconds']:.1f} s){': ' + detail if detail else ''}")
+        self.save()
         return step
 
-    def step(self, name, command, limit, env, explain=lambda status, output: "", fault=lambda output: ""):
+    def step(self, name, command, limit, env, explain=lambda status, output: "", fault=lambda output: "", grace=0):
         """Runs one command as one step; returns (passed, output). `fault` finds what an exit status of 0 does not tell."""
         started = time.monotonic()
         allowed = min(limit, self.left())
@@ -160,7 +188,7 @@ class Check:
             self.record(name, "skipped", started, limit, "no time was left")
             return False, ""
         try:
-            status, output = self.wait(self.start(command, env), allowed)
+            status, output = self.wait(self.start(command, env), allowed - grace, grace)
         except OSError as error:
             self.record(name, "failed", started, limit, str(error))
             return False, ""
@@ -181,22 +209,6 @@ class Check:
         self.record(name, "skipped", time.monotonic(), 0, why)
 
 
-def gtest_counts(path):
-    """'123 passed, 4 skipped, 0 failed' of a gtest JSON record."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError):
-        return "no record of the tests was written"
-    skipped = failed = total = 0
-    for suite in record["testsuites"]:
-        for test in suite["testsuite"]:
-            total += 1
-            failed += bool(test.get("failures"))
-            skipped += test.get("result") == "SKIPPED"
-    return f"{total - skipped - failed} passed, {skipped} skipped, {failed} failed"
-
-
 def write_launcher(path, program, env):
     """A program that runs `program` with the libraries that `env` names."""
     with open(path, "w", encoding="utf-8") as file:
@@ -206,66 +218,53 @@ def write_launcher(path, program, env):
     return path
 
 
+def compare_networks(check, script, launcher, torch_env):
+    """(step's status, detail) of a script that compares whole networks; it says FAULT or TOO MUCH where they differ."""
+    command = [sys.executable, "-B", os.path.join(ROOT, script[0]), *script[1:], "--program", launcher, "--device", "cuda"]
+    try:
+        status, output = check.wait(check.start(command, torch_env), min(90, check.left()))
+    except OSError as error:
+        return "failed", str(error)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    wrong = [(lines[i - 1] + ": " if "TOO MUCH" in line and i else "") + line for i, line in enumerate(lines) if re.search("FAULT|TOO MUCH", line)]
+    compared = sum("loss differs by" in line for line in lines)
+    said = f"{compared} networks compared" if compared else last_line(output)
+    if status is None:
+        return "timeout", "; ".join(["did not end in time", *([said] if compared else []), *wrong[:3]])[:800]
+    return ("failed" if status else "passed"), "; ".join([*([f"exit {status}"] if status else []), *wrong[:3], said if status in (0, 1) else last_line(output)])[:800]
+
+
 def run_tests(check, programs, env, torch_env, folder, bundled):
-    required = dict(env, REQUIRE_GPU="1")
-    without = "--gtest_filter=-" + ":".join(NEED_BUILD_TREE) if bundled else ""
-    # Whole steps on the device; the other tests of layers are of the host.
-    for name, limit, chosen in (("test_kernels", 100, without), ("test_layers", 40, "--gtest_filter=*/cuda*"), ("test_engine", 40, "")):
-        record = os.path.join(folder, name + ".json")
-        command = [programs[name], "--gtest_brief=1", "--gtest_output=json:" + record, *([chosen] if chosen else [])]
-        check.step(name, command, limit, required, lambda status, output, record=record: gtest_counts(record),
-                   lambda output, record=record: "no test ran" if gtest_counts(record).startswith("0 passed") else "")
+    """Nothing here measures time: test programs and comparisons share the processor's cores."""
+    required = dict(env, REQUIRE_GPU="1", OMP_NUM_THREADS="2")
     # The interpreter of these scripts keeps its own libraries; the program gets those of the bundle.
     launcher = write_launcher(os.path.join(folder, "gradflow.sh"), programs["gradflow"], env)
     wants = {"networks against NumPy": (["tests/golden/check_tensors.py"], "numpy"),
              "networks against PyTorch": (["scripts/compare_torch.py", "--no-speed"], "torch")}
-    for name, (script, module) in wants.items():
-        if importlib.util.find_spec(module) is None:
-            check.skip(name, f"no {module}")
-            continue
-        check.step(name, [sys.executable, "-B", os.path.join(ROOT, script[0]), *script[1:], "--program", launcher, "--device", "cuda"], 60,
-                   torch_env, lambda status, output: last_line(output))
-
-
-def find_sanitizer():
-    for path in [os.path.join(folder, "compute-sanitizer") for folder in os.environ.get("PATH", "").split(":")] + sorted(
-            glob.glob("/usr/local/cuda*/bin/compute-sanitizer") + glob.glob("/usr/local/cuda*/compute-sanitizer/compute-sanitizer")):
-        if os.access(path, os.X_OK):
-            return path
-    return None
-
-
-def run_sanitizers(check, programs, env):
-    """The four tools at once: they are slow and measure no time."""
-    tool = find_sanitizer()
-    if not tool:
-        for name in SANITIZERS:
-            check.skip(name, "no compute-sanitizer")
-        return
-    started, limit = time.monotonic(), round(check.left())
-    allowed = check.left() - 5
-    if allowed < 10:
-        for name in SANITIZERS:
-            check.skip(name, "no time was left")
-        return
-    running = []
-    for name in SANITIZERS:
-        command = [tool, "--tool", name, "--error-exitcode", "9", programs["test_kernels"], "--gtest_brief=1", "--gtest_filter=*/cuda"]
-        running.append((name, check.start(command, dict(env, REQUIRE_GPU="1"))))
-    for name, process in running:
-        status, output = check.wait(process, allowed - (time.monotonic() - started))
-        lines = [line for line in output.splitlines() if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line]
-        said = lines[-1].strip("= ") if lines else ""
-        if status is None:
-            check.record(name, "timeout", started, limit, "no verdict: ended before the tests were")
-        else:
-            check.record(name, "failed" if status else "passed", started, limit, (f"exit {status}; " if status else "") + said)
+    started, limit, running = time.monotonic(), round(check.left()), {}
+    with concurrent.futures.ThreadPoolExecutor(len(wants)) as pool:
+        for name, (script, module) in wants.items():
+            if importlib.util.find_spec(module) is not None:
+                running[name] = pool.submit(compare_networks, check, script, launcher, torch_env)
+        gpu_tests.run(check, programs, required, bundled)
+        for name, (_, module) in wants.items():
+            if name in running:
+                check.record(name, running[name].result()[0], started, limit, running[name].result()[1])
+            else:
+                check.skip(name, f"no {module}")
 
 
 def run_demo(check, programs, env, folder):
-    started = time.monotonic()
-    passed, _ = check.step("demo", [programs["gradflow"], "demo", "--device", "cuda", "--out", os.path.join(folder, "report")], 120, env)
+    started, report = time.monotonic(), os.path.join(folder, "report")
+    # Asked to end, it writes what it has.
+    passed, output = check.step("demo", [programs["gradflow"], "demo", "--device", "cuda", "--out", report], 120, env, grace=4)
     check.summary["demo"] = {"passed": passed, "seconds": round(time.monotonic() - started, 2)}
+    page = os.path.join(report, "report.html")
+    if os.path.isfile(page):
+        shutil.copy(page, os.path.join(check.out, "report.html"))
+    for line in [line for line in output.splitlines() if " networks in " in line or "Interrupted" in line]:
+        check.say("         " + line.strip())
+    check.save()
 
 
 def unpack(bundle, folder):
@@ -322,7 +321,9 @@ def main(arguments):
         try:
             return check_all(check, o, folder)
         finally:
-            gpu_summary.write(check.summary, o.out)
+            check.save()
+            for line in gpu_summary.verdicts(check.summary):
+                print(line)
             print(f"written: {os.path.join(o.out, 'summary.md')}", flush=True)
 
 
@@ -363,17 +364,23 @@ def check_all(check, o, folder):
         check.say("The other steps would fail in the same way: they are left out.")
         return 1
     run = {"tests": lambda: run_tests(check, programs, env, torch_env, folder, bool(o.bundle)),
-           "kernels": lambda: gpu_kernels.run(check, programs["gradflow"], env, torch_env, folder),
            "steps": lambda: gpu_steps.run(check, programs["gradflow"], env, torch_env, folder),
+           "kernels": lambda: gpu_kernels.run(check, programs["gradflow"], env, torch_env, folder),
            "demo": lambda: run_demo(check, programs, env, folder),
-           "sanitizers": lambda: run_sanitizers(check, programs, env)}
+           "sanitizers": lambda: gpu_tests.run_sanitizers(check, programs, env),
+           "compile": lambda: gpu_steps.run_compile(check, programs["gradflow"], env, torch_env, folder)}
     for part in PARTS:
         if part not in o.parts:
             continue
         check.begin(part, o.parts)
-        run[part]()
-        if part == "steps":
+        try:
+            run[part]()
+        except Exception as error:  # a fault of these scripts costs its own part alone
+            check.note(traceback.format_exc())
+            check.record(part, "failed", time.monotonic(), 0, f"{type(error).__name__}: {error}; log.txt says where")
+        if part in ("steps", "kernels", "compile"):
             check.summary["nvidia_smi_after"] = nvidia_smi()
+            check.save()
     return 0 if all(step["status"] in ("passed", "skipped") for step in check.summary["steps"]) else 1
 
 

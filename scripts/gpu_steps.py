@@ -1,13 +1,16 @@
 """The training steps of scripts/gpu_check.py: whole steps of gradflow beside PyTorch eager and torch.compile.
 
-Every measurement is a process of its own with a time limit. First all of gradflow and PyTorch eager, work by work; then
-torch.compile(mode="max-autotune"), which may take minutes a network, as far as time goes: what did not end in time says so in the
-record, and nothing else is lost. PyTorch gets the weights and the batch that gradflow began with. (PyTorch keeps what it compiled in its cache: a second call gets further.)
+Every measurement is a process of its own with a time limit. Part "steps": gradflow, with and without probes, and PyTorch eager, work by
+work, those with targets first; what launches one by one take, last. Part "compile": torch.compile(mode="max-autotune"), which may take
+minutes a network, as far as time goes: what did not end in time says so in the record, and nothing else is lost. PyTorch gets the
+weights and the batch that gradflow began with. (It keeps what it compiled in its cache: a second call on the same machine gets further.)
 """
 import json
 import os
 import sys
 import time
+
+import gpu_summary
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 IMAGES = "synthetic:height=32,width=32,channels=3,n=1024,test=128"
@@ -25,7 +28,7 @@ def faster(eager, compiled):
     return {"eager_ratio": ("at least", eager), "compile_ratio": ("at least", compiled)}
 
 
-# The first are those with targets: compilation goes in this order.
+# The first are those with targets. Compilation goes in the same order, the largest of them last: it may take what time there is.
 MLP, SMALL = "mlp:depth=100,width=256,act=relu,init=he", "resnet:depth={}"
 WORKS = [
     work("MLP of 100 layers, f32", "mlp-100", MLP, FEATURES, 128, "f32", **faster(8, 1.5)),
@@ -39,6 +42,10 @@ WORKS = [
 ]
 # How gradflow runs: as it does by itself; with every probe beside the same without; launch by launch.
 OURS = {"graph": [], "probes": ["--probes", "all"], "launches": ["--graph", "off"]}
+
+
+def has_targets(w):
+    return any(key not in PROBES for key in w["targets"])
 
 
 def step_command(program, w, options, file):
@@ -80,47 +87,84 @@ def measure_torch(check, w, compiled, seconds, env, tensors):
                 return {**json.loads(line), "exit": status}
             except ValueError:
                 break
-    return {"reason": f"exit {status}: {last_line(output)}"}
+    return {"reason": f"exit {status}: {last_line(output)}", "exit": status}
 
 
 def tensors_of(folder, number):
     return os.path.join(folder, f"step-{number}.safetensors")
 
 
+def rows_of(check, works):
+    return check.summary.setdefault("training_steps", {"rows": [{**w, "ours": {}} for w in works], "torch_reason": ""})
+
+
+def ours(check, program, w, name, row, folder, number, seconds, env):
+    """Measures one of OURS into `row`; returns a fault or ""."""
+    options = OURS[name] + (["--save-tensors", tensors_of(folder, number)] if name == "graph" else [])
+    if seconds < 3:
+        return f"{w['name']} ({name}): no time was left"
+    row["ours"][name] = record = measure_ours(check, program, w, options, os.path.join(folder, f"step-{number}-{name}.json"), seconds, env)
+    return f"{w['name']} ({name}): {record['reason']}" if "reason" in record else ""
+
+
 def run(check, program, env, torch_env, folder, works=None):
+    """gradflow and PyTorch eager."""
     works = WORKS if works is None else works
     started, limit = time.monotonic(), check.left()
-    rows = [{**w, "ours": {}} for w in works]
-    check.summary["training_steps"] = result = {"rows": rows, "torch_reason": ""}
-    faults, notes = [], []
-    for i, w in enumerate(works):
-        # A third of what is left stays for torch.compile.
-        share = max(10.0, 0.67 * check.left() / (len(works) - i))
-        tensors = tensors_of(folder, i)
-        for name, options in OURS.items():
-            options = options + (["--save-tensors", tensors] if name == "graph" else [])
-            seconds = min(max(share, 45), check.left())
-            if seconds < 3:
-                faults.append(f"{w['name']} ({name}): no time was left")
-                continue
-            record = measure_ours(check, program, w, options, os.path.join(folder, f"step-{i}-{name}.json"), seconds, env)
-            rows[i]["ours"][name] = record
-            if "reason" in record:
-                faults.append(f"{w['name']} ({name}): {record['reason']}")
+    result = rows_of(check, works)
+    rows, faults, notes = result["rows"], [], []
+    order = sorted(range(len(works)), key=lambda i: not has_targets(works[i]))
+    for place, i in enumerate(order):
+        w, row = works[i], rows[i]
+        share = max(20.0, 0.9 * check.left() / (len(works) - place))  # of which no single one may take more than all
+        for name in ("graph", "probes"):
+            faults.append(ours(check, program, w, name, row, folder, i, min(share, check.left()), env))
         if not result["torch_reason"] and check.left() >= 3:
-            rows[i]["eager"] = measure_torch(check, w, False, min(max(share, 45), check.left()), torch_env, tensors)
-            if rows[i]["eager"].get("exit") == 3:  # no PyTorch or no device for it: asking again is in vain
-                result["torch_reason"] = rows[i]["eager"]["reason"]
-    for i, w in enumerate(works):
-        if result["torch_reason"]:
-            break
-        # The first, which have targets, may take more than their share.
-        seconds = check.left() if len(works) - i == 1 else check.left() / min(3, len(works) - i)
-        rows[i]["compile"] = {"reason": "no time was left"} if seconds < 20 else measure_torch(check, w, True, seconds, torch_env, tensors_of(folder, i))
-    for key in ("eager", "compile"):
-        notes += [f"{key}, {row['name']}: {row[key]['reason']}" for row in rows if "reason" in row.get(key, {}) and not result["torch_reason"]]
+            row["eager"] = measure_torch(check, w, False, min(max(share, 45), check.left()), torch_env, tensors_of(folder, i))
+            if row["eager"].get("exit") == 3:  # no PyTorch or no device for it: asking again is in vain
+                result["torch_reason"] = row["eager"]["reason"]
+        if row["ours"] or "eager" in row:
+            check.say(gpu_summary.training_line(row))
+        check.save()
+    for i in order:
+        faults.append(ours(check, program, works[i], "launches", rows[i], folder, i, min(45, check.left()), env))
+    notes = [f"eager, {row['name']}: {row['eager']['reason']}" for row in rows if "reason" in row.get("eager", {}) and not result["torch_reason"]]
     if result["torch_reason"]:
         notes.append("without PyTorch: " + result["torch_reason"])
     measured = sum("median_ms" in record for row in rows for record in row["ours"].values())
+    faults = [fault for fault in faults if fault]
     check.record("training steps", "failed" if faults or not rows else "passed", started, round(limit),
                  "; ".join([f"{measured} of {len(OURS) * len(rows)} measured", *faults, *notes])[:600])
+
+
+def run_compile(check, program, env, torch_env, folder, works=None):
+    """PyTorch by torch.compile; gradflow too where it has not been measured."""
+    works = WORKS if works is None else works
+    started, limit = time.monotonic(), check.left()
+    result = rows_of(check, works)
+    rows, notes = result["rows"], []
+    # Those with targets first, and of them the largest last.
+    order = sorted(range(len(works)), key=lambda i: (not has_targets(works[i]), has_targets(works[i]) and "memory_ratio" in works[i]["targets"]))
+    wanted = sum(has_targets(w) for w in works)
+    for place, i in enumerate(order):
+        w, row = works[i], rows[i]
+        if result["torch_reason"]:
+            break
+        if "graph" not in row["ours"]:
+            notes.append(ours(check, program, w, "graph", row, folder, i, min(30, check.left()), env))
+        # Half of what is left, while more with targets follow; the rest takes what it finds.
+        seconds = check.left() / (2 if place + 1 < wanted else 1)
+        row["compile"] = {"reason": "no time was left"} if seconds < 20 else measure_torch(check, w, True, seconds, torch_env, tensors_of(folder, i))
+        if row["compile"].get("exit") == 3:
+            result["torch_reason"] = row["compile"]["reason"]
+        elif seconds >= 20:
+            check.say(gpu_summary.training_line(row))
+        check.save()
+    if result["torch_reason"]:
+        check.skip("torch.compile", result["torch_reason"])
+        return
+    done = [row for row in rows if "median_ms" in row.get("compile", {})]
+    notes += [f"{row['name']}: {row['compile']['reason']}" for row in rows if "reason" in row.get("compile", {})]
+    failed = any("reason" in row.get("compile", {}) and "exit" in row["compile"] for row in rows)
+    check.record("torch.compile", "passed" if len(done) == len(rows) else "failed" if failed else "timeout", started, round(limit),
+                 "; ".join([f"{len(done)} of {len(rows)} networks", *(note for note in notes if note)])[:600])

@@ -43,6 +43,15 @@ def step_lines(steps):
                   for s in steps])
 
 
+def failure_lines(failures, most=20):
+    """A line a failing test: its name, and what it said."""
+    if not failures:
+        return []
+    lines = ["", "### Failing tests", ""]
+    lines += [f"- `{f['test']}` ({f['program']}): " + f["message"].replace("\n", " ") for f in failures[:most]]
+    return lines + ([f"- and {len(failures) - most} more, in summary.json"] if len(failures) > most else [])
+
+
 def kernel_lines(rows):
     lines = []
     for size in sorted({row["size"] for row in rows}, reverse=True):
@@ -74,6 +83,28 @@ def verdict(bound, limit, value):
     return "not measured" if value is None else "met" if (value >= limit if bound == "at least" else value <= limit) else "missed"
 
 
+def training_line(row):
+    """One network's figures for whoever watches."""
+    f = training_row(row)
+    reasons = [f"{name}: {record['reason'][:100]}" for name, record in [*row["ours"].items(), *((k, row[k]) for k in ("eager", "compile") if k in row)]
+               if "reason" in record]
+    return (f"    {row['name']}, batch {row['batch']}: {figure(f['ms'], 3)} ms (floor {figure(f['floor_ms'], 3)}, launch by launch "
+            f"{figure(f['launches_ms'], 3)}), probes x {figure(f['probe_ratio'], 3)}; eager {figure(f['eager_ms'], 3)} ms, {figure(f['eager_ratio'], 2)} x; "
+            f"compile {figure(f['compile_ms'], 3)} ms, {figure(f['compile_ratio'], 2)} x; memory {figure(f['memory'], 2, 2**-30)} of "
+            f"{figure(f['eager_memory'], 2, 2**-30)} GiB" + ("; " + "; ".join(reasons) if reasons else ""))
+
+
+def targets_of(rows):
+    return [(row["name"], key, bound, limit, training_row(row)[key]) for row in rows for key, (bound, limit) in row["targets"].items()]
+
+
+def verdicts(summary):
+    """The targets that were measured, a line each."""
+    rows = (summary.get("training_steps") or {}).get("rows") or []
+    return [f"    {verdict(bound, limit, value):6} {name}: {TARGETS[key]} {value:.3f}, {bound} {limit:g}"
+            for name, key, bound, limit, value in targets_of(rows) if value is not None]
+
+
 def same_work(rows):
     """Whether PyTorch began with what gradflow began with, and how far the losses before the first update are apart."""
     asked = [row for row in rows if "median_ms" in (row.get("eager") or {})]
@@ -99,8 +130,8 @@ def training_lines(rows):
                      figure(f["probe_ratio"], 3), figure(f["eager_ms"], 3), figure(f["compile_ms"], 3), figure(f["eager_ratio"], 2),
                      figure(f["compile_ratio"], 2), figure(f["memory"], 2, 2**-30), figure(f["eager_memory"], 2, 2**-30), figure(f["memory_ratio"], 2)]
                     for row, f in figures])
-    targets = [[row["name"], TARGETS[key], f"{bound} {limit:g}", figure(f[key], 3), verdict(bound, limit, f[key])]
-               for row, f in figures for key, (bound, limit) in row["targets"].items()]
+    targets = [[name, TARGETS[key], f"{bound} {limit:g}", figure(value, 3), verdict(bound, limit, value)]
+               for name, key, bound, limit, value in targets_of(rows)]
     lines += ["", *table(["network", "ratio", "target", "measured", ""], targets)]
     for row in rows:
         for name, record in [*row["ours"].items(), *((key, row[key]) for key in ("eager", "compile") if key in row)]:
@@ -119,7 +150,8 @@ def markdown(summary):
              f"{smi.get('driver_version', DASH)}; {summary.get('host', DASH)}, {summary.get('cores', DASH)} cores. Clocks (SM, memory) before "
              f"{smi.get('clocks.sm', DASH)}, {smi.get('clocks.mem', DASH)}, after the measurements {after.get('clocks.sm', DASH)}, "
              f"{after.get('clocks.mem', DASH)}, at most {smi.get('clocks.max.sm', DASH)}, {smi.get('clocks.max.mem', DASH)}.", "",
-             "    scripts/gpu_check.sh", "", *step_lines(summary.get("steps", []))]
+             "    scripts/gpu_check.sh", "", *step_lines(summary.get("steps", [])),
+             *failure_lines(summary.get("failures") or [])]
     kernels = summary.get("kernels") or {}
     rows = kernels.get("rows") or []
     lines += ["", "### Kernels", ""]

@@ -20,6 +20,7 @@ import gpu_check  # noqa: E402
 import gpu_kernels  # noqa: E402
 import gpu_steps  # noqa: E402
 import gpu_summary  # noqa: E402
+import gpu_tests  # noqa: E402
 
 TIMED = {"median_us": 200.0, "min_us": 199.0, "max_us": 210.0, "samples": 20, "launches": 5, "gbytes_per_second": 2700.0}
 
@@ -114,6 +115,40 @@ class WithFolder(unittest.TestCase):
         return path
 
 
+# A test program as gtest makes them: cases by name, with what becomes of each.
+GTEST = """
+import os, sys, time
+cases = {{{cases}}}
+assert "REQUIRE_GPU" in os.environ
+chosen = next((a.partition("=")[2] for a in sys.argv if a.startswith("--gtest_filter=")), "*")
+if "--gtest_list_tests" in sys.argv:
+    print("Running main() from made_up.cc")
+    for suite in dict.fromkeys(name.partition(".")[0] for name in cases):
+        print(suite + ".")
+        print(*["  " + name.partition(".")[2] + "  # GetParam() = 1" for name in cases if name.startswith(suite + ".")], sep="\\n")
+    sys.exit(0)
+run = [name for name in chosen.split(":") if name in cases] or list(cases)
+failed = False
+print(f"[==========] Running {{len(run)}} tests from 1 test suite.")
+for name in run:
+    print(f"[ RUN      ] {{name}}", flush=True)
+    fate = cases[name]
+    if fate == "crash":
+        os.abort()
+    if fate == "hang":
+        time.sleep(600)
+    if fate == "poison":
+        failed = True
+    bad = fate in ("FAILED", "poison") or failed and fate == "after"
+    if bad:
+        print("/a/path/some_test.cpp:12: Failure\\nExpected equality of these values:\\n  " + name)
+    word = " FAILED " if bad else "SKIPPED " if fate == "SKIPPED" else "      OK"
+    print(f"[ {{word}} ] {{name}}, where GetParam() = 1 (2 ms)", flush=True)
+print(f"[==========] {{len(run)}} tests from 1 test suite ran. (5 ms total)")
+print("[  FAILED  ] Suite.Listed")
+"""
+
+
 class Steps(WithFolder):
     def setUp(self):
         super().setUp()
@@ -144,13 +179,29 @@ class Steps(WithFolder):
         self.assertEqual(self.statuses(), [("late", "skipped")])
         self.assertEqual(self.check.summary["steps"][0]["detail"], "no time was left")
 
-    def test_counts_of_a_gtest_record(self):
-        path = os.path.join(self.folder, "t.json")
-        tests = [{"result": "COMPLETED"}, {"result": "SKIPPED"}, {"result": "COMPLETED", "failures": [{}]}]
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"testsuites": [{"testsuite": tests}]}, file)
-        self.assertEqual(gpu_check.gtest_counts(path), "1 passed, 1 skipped, 1 failed")
-        self.assertIn("no record", gpu_check.gtest_counts(path + "x"))
+    def test_what_a_grandchild_holds_open_is_not_waited_for(self):
+        code = "import subprocess, sys; print('said', flush=True); subprocess.Popen(['sleep', '30'], start_new_session=True); {}"
+        started = time.monotonic()
+        passed, output = self.check.step("leaves one", [sys.executable, "-c", code.format("")], 20, dict(os.environ))
+        self.assertEqual((passed, output), (True, "said\n"))
+        self.check.step("hangs too", [sys.executable, "-c", code.format("import time; time.sleep(30)")], 1.5, dict(os.environ))
+        self.assertLess(time.monotonic() - started, 15)
+        self.assertEqual(self.statuses(), [("leaves one", "passed"), ("hangs too", "timeout")])
+
+    def test_a_program_is_asked_to_end_before_it_is_ended(self):
+        code = ("import signal, time\ndef end(*_): print('what I have'); raise SystemExit(0)\nsignal.signal(signal.SIGINT, end)\n"
+                "print('began', flush=True)\ntime.sleep(30)")
+        passed, output = self.check.step("asked", [sys.executable, "-c", code], 6, dict(os.environ), grace=3)
+        self.assertEqual((passed, output.split("\n")[:2]), (False, ["began", "what I have"]))
+        self.assertEqual(self.statuses(), [("asked", "timeout")])
+
+    def test_the_summary_is_there_after_every_step(self):
+        self.check.record("first", "passed", time.monotonic(), 5)
+        with open(os.path.join(self.folder, "summary.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["steps"][0]["name"], "first")
+        self.check.summary["kernels"] = {"rows": [{"name": "no figures"}]}  # cannot be written, which ends nothing
+        self.check.record("second", "passed", time.monotonic(), 5)
+        self.assertEqual(self.statuses(), [("first", "passed"), ("second", "passed")])
 
     def test_every_kernel_is_of_one_family(self):
         for name in ("fill_f32", "memory_copy_f32", "linear_stats_f32", "leaky_relu_backward_bf16/accumulate", "bias_relu_forward_f32",
@@ -188,12 +239,17 @@ record = {{"median_ms": 1.0, "launches": [1], "layers": [2], "samples_ms": [3], 
 json.dump(record, open(a[a.index("--json") + 1], "w"))
 """
 
-    def run_steps(self, slow=0, step=STEP, **environment):
+    def run_steps(self, slow=0, step=STEP, compile=False, **environment):
         program = self.script("gradflow", step.format(slow=slow))
         works = [gpu_steps.work("small", "resnet-20", "resnet:depth=20", "synthetic", 4, "tf32"),
                  gpu_steps.work("large", "imagenet-50", "resnet50", "synthetic", 4, "bf16")]
-        gpu_steps.run(self.check, program, dict(os.environ), dict(os.environ, **environment), self.folder, works)
-        return self.check.summary["training_steps"], self.check.summary["steps"][-1]
+        arguments = (self.check, program, dict(os.environ), dict(os.environ, **environment), self.folder, works)
+        gpu_steps.run(*arguments)
+        step = self.check.summary["steps"][-1]
+        if compile:
+            self.check.end = self.check.part_end = time.monotonic() + 200
+            gpu_steps.run_compile(*arguments)
+        return self.check.summary["training_steps"], step
 
     def fake_torch(self, answer):
         """A module `torch` for bench_torch_step.py that leads to `answer`."""
@@ -201,7 +257,7 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         return os.path.join(self.folder, "fake")
 
     def test_training_steps(self):
-        result, step = self.run_steps(PYTHONPATH=self.fake_torch({"median_ms": 9.0, "peak_bytes": 5}))
+        result, step = self.run_steps(compile=True, PYTHONPATH=self.fake_torch({"median_ms": 9.0, "peak_bytes": 5}))
         small, large = result["rows"]
         self.assertEqual(set(small["ours"]), {"graph", "probes", "launches"})
         self.assertEqual(set(small["ours"]["graph"]), {"median_ms", "arguments"})  # without the long lists
@@ -220,7 +276,7 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
     def test_pytorch_begins_with_what_gradflow_began_with(self):
         self.script("fake/torch.py", "import json, sys\nprint(json.dumps({'median_ms': 1.0, 'asked': sys.argv[1:]}))\nsys.exit(0)\n")
         saving = self.STEP + "\nif '--save-tensors' in a: open(a[a.index('--save-tensors') + 1], 'w')\n"
-        result, _ = self.run_steps(step=saving, PYTHONPATH=os.path.join(self.folder, "fake"))
+        result, _ = self.run_steps(step=saving, compile=True, PYTHONPATH=os.path.join(self.folder, "fake"))
         small, large = result["rows"]  # the large one's gradflow fails and writes nothing
         for key in ("eager", "compile"):
             self.assertIn("--tensors", small[key]["asked"])
@@ -240,6 +296,19 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         self.assertIn("in the others with its own", mixed)
         self.assertEqual(gpu_summary.same_work([{"ours": {}, "eager": {"reason": "none"}}]), [])
 
+    def test_compilation_alone_measures_gradflow_too(self):
+        program = self.script("gradflow", self.STEP.format(slow=0))
+        works = [gpu_steps.work("first", "resnet-20", "resnet:depth=20", "synthetic", 4, "f32", eager_ratio=("at least", 3)),
+                 gpu_steps.work("other", "resnet-20", "resnet:depth=20", "synthetic", 4, "f32")]
+        environment = dict(os.environ, PYTHONPATH=self.fake_torch({"reason": "CompilerError: no", "exit": 1}))
+        gpu_steps.run_compile(self.check, program, dict(os.environ), environment, self.folder, works)
+        for row in self.check.summary["training_steps"]["rows"]:
+            self.assertEqual(list(row["ours"]), ["graph"])
+        self.assertEqual(self.check.summary["training_steps"]["rows"][0]["compile"]["reason"], "CompilerError: no")
+        step = self.check.summary["steps"][-1]
+        self.assertEqual((step["name"], step["status"]), ("torch.compile", "failed"))
+        self.assertIn("0 of 2 networks; first: CompilerError: no", step["detail"])
+
     def test_pytorch_says_in_a_line_why_it_failed(self):
         self.script("fake/torch.py", "class cuda:\n    is_available = staticmethod(lambda: True)\n    Event = None\n"
                                      "def manual_seed(seed):\n    raise ValueError('first\\nsecond')\n")
@@ -248,7 +317,7 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         self.assertEqual((json.loads(done.stdout), done.returncode), ({"reason": "ValueError: first second"}, 1))
 
     def test_training_steps_without_pytorch(self):
-        result, _ = self.run_steps(PYTHONPATH=self.fake_torch({"reason": "no PyTorch", "exit": 3}))
+        result, _ = self.run_steps(compile=True, PYTHONPATH=self.fake_torch({"reason": "no PyTorch", "exit": 3}))
         self.assertEqual(result["torch_reason"], "no PyTorch")
         self.assertFalse(any("compile" in row for row in result["rows"]))
         self.assertFalse("eager" in result["rows"][1])
@@ -260,8 +329,8 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         self.assertLess(time.monotonic() - started, 20)
         self.assertIn("median_ms", result["rows"][0]["ours"]["graph"])
         self.assertIn("no result within", result["rows"][0]["ours"]["launches"]["reason"])
-        self.assertEqual(result["rows"][1]["ours"], {})
-        self.assertIn("large (graph): no time was left", step["detail"])
+        self.assertNotIn("launches", result["rows"][1]["ours"])
+        self.assertIn("large (launches): no time was left", step["detail"])
 
     def test_parts_share_the_time(self):
         every = list(gpu_check.PARTS)
@@ -274,10 +343,11 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         self.assertAlmostEqual(sum(given), whole)
         self.assertGreater(min(given), 20)
         # What one part leaves over, those behind it get.
-        self.assertGreater(gpu_check.allowance(whole - 10, "kernels", every), given[1])
+        self.assertGreater(gpu_check.allowance(whole - 10, every[1], every), given[1])
         self.check.end = time.monotonic() + 100
-        self.check.begin("kernels", ["kernels", "steps"])
-        self.assertAlmostEqual(self.check.left(), 100 * 150 / 350, delta=1)
+        self.check.begin("kernels", ["kernels", "demo"])
+        kernels, demo = gpu_check.PARTS["kernels"], gpu_check.PARTS["demo"]
+        self.assertAlmostEqual(self.check.left(), 100 * kernels / (kernels + demo), delta=1)
 
     def test_the_launcher_passes_arguments_and_libraries(self):
         program = self.script("bin/it", "import os, sys; print(sys.argv[1:], os.environ['LD_LIBRARY_PATH'])")
@@ -321,12 +391,7 @@ elif a[:2] == ["bench", "step"]:
 elif a[0] == "demo":
     os.makedirs(a[a.index("--out") + 1])
 """
-    TESTS = """
-import json, os, sys
-assert os.environ["REQUIRE_GPU"] == "1"
-path = next(a for a in sys.argv if a.startswith("--gtest_output=json:")).partition("json:")[2]
-json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path, "w"))
-"""
+    TESTS = GTEST.format(cases="'Suite.Fine': 'OK', 'Suite.AsWell': 'OK'")
 
     def run_whole(self, *more, gradflow=GRADFLOW, tests=TESTS):
         build, out = os.path.join(self.folder, "build"), os.path.join(self.folder, "out")
@@ -336,7 +401,7 @@ json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path,
         self.script("fake/torch.py", "import json, sys\nprint(json.dumps({'reason': 'no PyTorch (made up)'}))\nsys.exit(3)\n")
         self.script("fake/numpy.py", "raise SystemExit('no NumPy')\n")
         code = ("import sys; sys.path.insert(0, sys.argv[1]); import gpu_check; gpu_check.gpu_count = lambda library: (1, ''); "
-                "gpu_check.find_sanitizer = lambda: None; sys.exit(gpu_check.main(sys.argv[2:]))")
+                "gpu_check.gpu_tests.find_sanitizer = lambda: None; sys.exit(gpu_check.main(sys.argv[2:]))")
         done = subprocess.run([sys.executable, "-B", "-c", code, os.path.join(ROOT, "scripts"), "--build", build, "--out", out, *more], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, cwd=self.folder,
                               env=dict(os.environ, PYTHONPATH=os.path.join(self.folder, "fake")))
@@ -352,7 +417,8 @@ json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path,
         self.assertEqual({name for name, status in statuses.items() if status == "failed"}, {"networks against NumPy", "networks against PyTorch"}, done.stdout)
         self.assertEqual({name for name, status in statuses.items() if status == "passed"},
                          {"device", *gpu_check.TEST_PROGRAMS, "kernels", "training steps", "demo"}, done.stdout)
-        self.assertEqual({name for name, status in statuses.items() if status == "skipped"}, set(gpu_check.SANITIZERS))
+        self.assertIn("demo", done.stdout)
+        self.assertEqual({name for name, status in statuses.items() if status == "skipped"}, {*gpu_tests.SANITIZERS, "torch.compile"})
         self.assertEqual(done.returncode, 1)
         self.assertEqual(summary["revision"], "0123456789ab")
         self.assertIn("| ResNet-50, 224x224, bf16, 256 | 2.000 | 64000 | 1.000 | 2.000 | 1.010 | – | – | – | – | 1.00 | – | – |", text)
@@ -371,16 +437,80 @@ json.dump({"testsuites": [{"testsuite": [{"result": "COMPLETED"}]}]}, open(path,
         for name in ("test_kernels", "kernels", "training steps", "demo"):
             self.assertIn(statuses[name], ("timeout", "failed", "skipped"), done.stdout)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("| test_kernels | timeout |", text)
+        self.assertIn("| test_kernels |", text)
 
     def test_no_test_is_no_success(self):
-        _, summary, _ = self.run_whole("--parts", "tests", tests=self.TESTS.replace("COMPLETED", "SKIPPED"))
-        self.assertEqual([(step["status"], step["detail"]) for step in summary["steps"][1:4]], [("failed", "no test ran")] * 3)
+        none = [("failed", "no test ran")] * 3
+        for cases in ("'Suite.Fine': 'SKIPPED'", ""):
+            _, summary, _ = self.run_whole("--parts", "tests", tests=GTEST.format(cases=cases))
+            self.assertEqual([(step["status"], step["detail"].replace("0 passed, 1 skipped, 0 failed", "no test ran")) for step in summary["steps"][1:4]], none)
+
+    def test_failing_tests_are_named(self):
+        cases = "'A.Good/cuda': 'OK', 'A.Bad/cuda': 'FAILED', 'B.Crash/cuda': 'crash', 'B.Behind/cuda': 'OK', 'C.First/cuda': 'poison', 'C.Next/cuda': 'after'"
+        done, summary, text = self.run_whole("--parts", "tests", tests=GTEST.format(cases=cases))
+        steps = {step["name"]: step for step in summary["steps"]}
+        # Of those behind a failing test the run alone counts; a crash costs its own test alone.
+        self.assertEqual((steps["test_kernels"]["status"], steps["test_kernels"]["detail"]), ("failed", "3 passed, 0 skipped, 3 failed"), done.stdout)
+        kernels = {f["test"]: f["message"] for f in summary["failures"] if f["program"] == "test_kernels"}
+        self.assertEqual(set(kernels), {"A.Bad/cuda", "B.Crash/cuda", "C.First/cuda"})
+        self.assertIn("some_test.cpp:12: Failure; Expected equality of these values:; A.Bad/cuda", kernels["A.Bad/cuda"])
+        self.assertIn("ended the process (exit -6)", kernels["B.Crash/cuda"])
+        self.assertIn("- `A.Bad/cuda` (test_kernels): ", text)
+        self.assertIn("    A.Bad/cuda: ", done.stdout)
 
     def test_one_part(self):
         done, summary, text = self.run_whole("--parts", "demo")
         self.assertEqual(([step["name"] for step in summary["steps"]], done.returncode), (["device", "demo"], 0), done.stdout)
         self.assertEqual(text.count("Not measured."), 2)
+
+
+class Sanitizers(WithFolder):
+    def test_what_a_tool_said(self):
+        output = """========= COMPUTE-SANITIZER
+[ RUN      ] Backends/A.B/cuda
+========= Invalid __global__ read of size 4 bytes
+=========     at relu_forward_f32+0x1a0 in pointwise.cuh:31
+=========     by thread (1,0,0) in block (0,0,0)
+========= Invalid __global__ read of size 4 bytes
+=========     at relu_forward_f32+0x1b0 in pointwise.cuh:31
+========= Uninitialized __global__ memory read of size 4 bytes
+=========     at fill_f32+0x10
+========= ERROR SUMMARY: 3 errors
+"""
+        self.assertEqual(gpu_tests.findings(output), ["2 x Invalid __global__ read of size 4 bytes at relu_forward_f32+.. in pointwise.cuh:31",
+                                                      "1 x Uninitialized __global__ memory read of size 4 bytes at fill_f32+.."])
+        self.assertEqual(gpu_tests.findings("[       OK ] x\n========= ERROR SUMMARY: 0 errors\n"), [])
+
+    def test_four_tools_in_several_processes(self):
+        tool = self.script("compute-sanitizer", """
+import os, subprocess, sys
+if "--help" in sys.argv:
+    print("--kernel-name-exclude arg   kernel_regex or regex"); sys.exit(0)
+name, program = sys.argv[sys.argv.index("--tool") + 1], next(i for i, a in enumerate(sys.argv) if a.endswith("test_kernels"))
+assert ("--kernel-name-exclude" in sys.argv) == (name != "memcheck")
+code = subprocess.run(sys.argv[program:]).returncode
+if name == "racecheck" and os.environ["GTEST_SHARD_INDEX"] == "0":
+    print("========= Error: Race reported between Write access at a_f32+0x10 and Read access at a_f32+0x20"); sys.exit(9)
+sys.exit(code)
+""")
+        program = self.script("test_kernels", GTEST.format(cases="'A.B/cuda': 'hang' if 'initcheck' in os.environ.get('SLOW', '') else 'OK'"))
+        check = gpu_check.Check(self.folder, 60)
+        self.addCleanup(check.log.close)
+        check.say = lambda text: None
+        found, gpu_tests.find_sanitizer = gpu_tests.find_sanitizer, lambda: tool
+        least, gpu_tests.LEAST_SECONDS = gpu_tests.LEAST_SECONDS, 1
+        try:
+            gpu_tests.run_sanitizers(check, {"test_kernels": program}, dict(os.environ))
+            check.end = check.part_end = time.monotonic() + 7
+            gpu_tests.run_sanitizers(check, {"test_kernels": program}, dict(os.environ, SLOW="initcheck"))
+        finally:
+            gpu_tests.find_sanitizer, gpu_tests.LEAST_SECONDS = found, least
+        steps = check.summary["steps"]
+        self.assertEqual([(step["name"], step["status"]) for step in steps[:4]],
+                         [("memcheck", "passed"), ("racecheck", "failed"), ("initcheck", "passed"), ("synccheck", "passed")], steps)
+        self.assertIn("1 x Error: Race reported between Write access at a_f32+..", steps[1]["detail"])
+        self.assertEqual([step["status"] for step in steps[4:]], ["timeout"] * 4)
+        self.assertIn("nothing found in those that ran (0 tests passed)", steps[6]["detail"])
 
 
 class Bundle(WithFolder):
