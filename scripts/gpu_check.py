@@ -93,18 +93,22 @@ def library_folders():
     return found
 
 
-def symbol_versions(path):
+# Libraries that cuDNN wants, too, with the names of the versions that they define.
+SHARED = {"libstdc++.so.6": rb"\b(?:GLIBCXX|CXXABI)_[0-9.]+\b", "libgcc_s.so.1": rb"\bGCC_[0-9.]+\b", "libz.so.1": rb"\bZLIB_[0-9.]+\b"}
+
+
+def symbol_versions(path, pattern):
     with open(path, "rb") as file:
-        return set(re.findall(rb"\b(?:GLIBCXX|CXXABI|GCC|ZLIB)_[0-9.]+\b", file.read()))
+        return set(re.findall(pattern, file.read()))
 
 
 def leave_to_the_system(carried, folders=("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib")):
-    """Removes from what was carried the libraries that cuDNN wants too, where this machine's own know everything that they know: what
-    is loaded into the same process here may want newer ones than those that were carried."""
-    for name in ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1"):
+    """Removes the SHARED libraries from what was carried where this machine's own know every version that they know: what is loaded
+    into the same process here may want newer ones than those that were carried."""
+    for name, pattern in SHARED.items():
         ours = os.path.join(carried, name)
         own = [path for path in (os.path.join(folder, name) for folder in folders) if os.path.exists(path)]
-        if own and os.path.exists(ours) and symbol_versions(ours) <= symbol_versions(own[0]):
+        if own and os.path.exists(ours) and symbol_versions(ours, pattern) <= symbol_versions(own[0], pattern):
             os.remove(ours)
 
 
@@ -359,7 +363,7 @@ def check_all(check, o, folder):
         except (ValueError, KeyError):
             return "the program's list of devices cannot be read"
 
-    passed, _ = check.step("device", [programs["gradflow"], "info", "--json"], 60, env, device_of, no_device)
+    passed, _ = check.step("device", [programs["gradflow"], "info", "--json"], 90, env, device_of, no_device)
     if not passed:
         check.say("The other steps would fail in the same way: they are left out.")
         return 1
