@@ -226,7 +226,7 @@ def compare_networks(check, script, launcher, torch_env):
     """(step's status, detail) of a script that compares whole networks; it says FAULT or TOO MUCH where they differ."""
     command = [sys.executable, "-B", os.path.join(ROOT, script[0]), *script[1:], "--program", launcher, "--device", "cuda"]
     try:
-        status, output = check.wait(check.start(command, torch_env), min(90, check.left()))
+        status, output = check.wait(check.start(command, dict(torch_env, OMP_NUM_THREADS="4")), min(90, check.left()))
     except OSError as error:
         return "failed", str(error)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -351,7 +351,7 @@ def check_all(check, o, folder):
             info = json.loads(output)
             check.summary["devices"] = info["devices"]
             check.summary["revision"] = info["git_revision"]  # of the program; of this folder so far
-            return ", ".join(d["model"] for d in info["devices"][1:])
+            return "; ".join(f"{d['model']}, {d.get('libraries', '')}" for d in info["devices"][1:])
         except (ValueError, KeyError):
             return ""
 

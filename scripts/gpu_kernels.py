@@ -130,7 +130,7 @@ class Kernels:
         rows = [row for row in self.result["rows"] if row["size"] == largest and row.get("torch", {}).get("eager_us")]
         until, done = time.monotonic() + self.left() / 2, 0
         for row in rows:
-            if until - time.monotonic() < 3 or not self.ask(row, min(self.left(), 30), only_compile=True):
+            if until - time.monotonic() < 3 or not self.ask(row, min(self.left(), 60), only_compile=True):
                 break
             done += 1
         if done < len(rows):

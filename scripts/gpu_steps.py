@@ -116,7 +116,7 @@ def run(check, program, env, torch_env, folder, works=None):
     order = sorted(range(len(works)), key=lambda i: not has_targets(works[i]))
     for place, i in enumerate(order):
         w, row = works[i], rows[i]
-        share = max(20.0, 0.9 * check.left() / (len(works) - place))  # of which no single one may take more than all
+        share = max(40.0, 0.9 * check.left() / (len(works) - place))  # more than any should take: what hangs must not take all
         for name in ("graph", "probes"):
             faults.append(ours(check, program, w, name, row, folder, i, min(share, check.left()), env))
         if not result["torch_reason"] and check.left() >= 3:
