@@ -238,9 +238,12 @@ def compare_networks(check, script, launcher, torch_env):
     return ("failed" if status else "passed"), "; ".join([*([f"exit {status}"] if status else []), *wrong[:3], said if status in (0, 1) else last_line(output)])[:800]
 
 
-def run_tests(check, programs, env, torch_env, folder, bundled):
+def run_tests(check, programs, env, torch_env, folder, bundled, only):
     """Nothing here measures time: test programs and comparisons share the processor's cores."""
     required = dict(env, REQUIRE_GPU="1", OMP_NUM_THREADS="2")
+    if only:
+        gpu_tests.run(check, programs, required, bundled, only)
+        return
     # The interpreter of these scripts keeps its own libraries; the program gets those of the bundle.
     launcher = write_launcher(os.path.join(folder, "gradflow.sh"), programs["gradflow"], env)
     wants = {"networks against NumPy": (["tests/golden/check_tensors.py"], "numpy"),
@@ -295,6 +298,7 @@ def options(arguments):
     parser.add_argument("--out", metavar="DIR", default="gpu-check", help="where the summary goes (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=9.0, help="in all (default: %(default)s)")
     parser.add_argument("--parts", metavar="PART,...", default=",".join(PARTS), help="default: %(default)s")
+    parser.add_argument("--tests", metavar="FILTER", help="of part tests, these alone (as --gtest_filter takes them), without comparing networks")
     parser.add_argument("--libcuda", default="libcuda.so.1", help="the driver's library (default: %(default)s)")
     o = parser.parse_args(arguments)
     if not 0 < o.minutes <= 1000:
@@ -367,7 +371,7 @@ def check_all(check, o, folder):
     if not passed:
         check.say("The other steps would fail in the same way: they are left out.")
         return 1
-    run = {"tests": lambda: run_tests(check, programs, env, torch_env, folder, bool(o.bundle)),
+    run = {"tests": lambda: run_tests(check, programs, env, torch_env, folder, bool(o.bundle), o.tests),
            "steps": lambda: gpu_steps.run(check, programs["gradflow"], env, torch_env, folder),
            "kernels": lambda: gpu_kernels.run(check, programs["gradflow"], env, torch_env, folder),
            "demo": lambda: run_demo(check, programs, env, folder),

@@ -114,7 +114,7 @@ class Kernels:
                 break
             if not self.ask(row, min(self.left(), 20)):
                 break
-        self.check.say(family_line(f"{sizes}, {family if len(family) < 40 else 'all others'}", ours["rows"]))
+        self.check.say(family_line(f"{sizes}, {family if len(family) < 50 else 'all others'}", ours["rows"]))
         self.check.save()
 
     def families(self, sizes, needed):

@@ -122,6 +122,8 @@ cases = {{{cases}}}
 assert "REQUIRE_GPU" in os.environ
 chosen = next((a.partition("=")[2] for a in sys.argv if a.startswith("--gtest_filter=")), "*")
 if "--gtest_list_tests" in sys.argv:
+    if "Suite.Fine" in chosen or "Absent" in chosen:
+        cases = {{name: fate for name, fate in cases.items() if name == chosen}}
     print("Running main() from made_up.cc")
     for suite in dict.fromkeys(name.partition(".")[0] for name in cases):
         print(suite + ".")
@@ -444,6 +446,13 @@ elif a[0] == "demo":
         for cases in ("'Suite.Fine': 'SKIPPED'", ""):
             _, summary, _ = self.run_whole("--parts", "tests", tests=GTEST.format(cases=cases))
             self.assertEqual([(step["status"], step["detail"].replace("0 passed, 1 skipped, 0 failed", "no test ran")) for step in summary["steps"][1:4]], none)
+
+    def test_chosen_tests_alone(self):
+        _, summary, _ = self.run_whole("--parts", "tests", "--tests", "Suite.Fine")
+        self.assertEqual([(step["name"], step["detail"]) for step in summary["steps"][1:]],
+                         [(name, "1 passed, 0 skipped, 0 failed") for name in gpu_check.TEST_PROGRAMS])
+        _, summary, _ = self.run_whole("--parts", "tests", "--tests", "Absent.*")
+        self.assertEqual([(step["status"], step["detail"]) for step in summary["steps"][1:]], [("failed", "no test is called Absent.*")])
 
     def test_failing_tests_are_named(self):
         cases = "'A.Good/cuda': 'OK', 'A.Bad/cuda': 'FAILED', 'B.Crash/cuda': 'crash', 'B.Behind/cuda': 'OK', 'C.First/cuda': 'poison', 'C.Next/cuda': 'after'"
