@@ -118,6 +118,18 @@ def same_work(rows):
     return [text + (", in the others with its own of the same shapes." if len(same) < len(asked) else "."), ""]
 
 
+def kind_lines(rows, most=6):
+    """Where the time of a step goes: the slowest kinds of launches of the networks with targets of their own."""
+    cells = []
+    for row in rows:
+        groups = (row["ours"].get("graph") or {}).get("groups") or []
+        for g in sorted(groups, key=lambda g: -g["ms"])[:most] if "eager_ratio" in row["targets"] else []:
+            cells.append([row["name"], g["name"], str(g["launches"]), figure(g["ms"], 3), figure(g["floor_ms"], 3), figure(g["gflops_per_second"], 0, 1e-3),
+                          figure(g["gbytes_per_second"], 0)])
+    head = ["network", "kind", "launches", "ms", "floor", "TFLOP/s", "GB/s"]
+    return ["", "Launches run singly and waited for, by kind; the step itself does not wait between them.", "", *table(head, cells)] if cells else []
+
+
 def training_lines(rows):
     if not rows:
         return ["Not measured."]
@@ -132,7 +144,7 @@ def training_lines(rows):
                     for row, f in figures])
     targets = [[name, TARGETS[key], f"{bound} {limit:g}", figure(value, 3), verdict(bound, limit, value)]
                for name, key, bound, limit, value in targets_of(rows)]
-    lines += ["", *table(["network", "ratio", "target", "measured", ""], targets)]
+    lines += ["", *table(["network", "ratio", "target", "measured", ""], targets), *kind_lines(rows)]
     for row in rows:
         for name, record in [*row["ours"].items(), *((key, row[key]) for key in ("eager", "compile") if key in row)]:
             if "reason" in record:

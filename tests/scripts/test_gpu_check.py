@@ -66,6 +66,15 @@ class Summary(unittest.TestCase):
                      "| with probes ÷ without | at most 1.02 | 1.030 | missed |", "| our memory ÷ PyTorch's | at most 0.8 | 0.500 | met |"):
             self.assertIn("| Made-up network " + line, text)
 
+    def test_where_the_time_of_a_step_goes(self):
+        kinds = [{"name": f"kind {i}", "launches": 2, "ms": 0.1 * i, "floor_ms": 0.05, "gflops_per_second": 4000.0, "gbytes_per_second": 500.0} for i in range(9)]
+        row = training_row()
+        row["ours"]["graph"]["groups"] = kinds
+        lines = gpu_summary.kind_lines([row, training_row(), training_row(ours={})])
+        self.assertEqual(lines[5], "| Made-up network | kind 8 | 2 | 0.800 | 0.050 | 4 | 500 |")
+        self.assertEqual(len(lines), 3 + 2 + 6)
+        self.assertEqual(gpu_summary.kind_lines([training_row()]), [])
+
     def test_a_step_that_overran_is_told(self):
         late = {"reason": "no result within 60 s"}
         row = training_row(eager={"median_ms": 4.0}, compile=late)
