@@ -414,7 +414,7 @@ elif a[0] == "demo":
         code = ("import sys; sys.path.insert(0, sys.argv[1]); import gpu_check; gpu_check.gpu_count = lambda library: (1, ''); "
                 "gpu_check.gpu_tests.find_sanitizer = lambda: None; sys.exit(gpu_check.main(sys.argv[2:]))")
         done = subprocess.run([sys.executable, "-B", "-c", code, os.path.join(ROOT, "scripts"), "--build", build, "--out", out, *more], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, cwd=self.folder,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False, cwd=self.folder,
                               env=dict(os.environ, PYTHONPATH=os.path.join(self.folder, "fake")))
         with open(os.path.join(out, "summary.json"), encoding="utf-8") as file:
             summary = json.load(file)
