@@ -198,6 +198,12 @@ std::optional<Finding> residual_batch_norm(const StudyResult& study) {
 
 std::vector<Finding> findings(const StudyResult& study) {
   std::vector<Finding> found;
+  // Of weights that came from a file only what was counted can be said: the rest is about random ones.
+  const auto loaded = [](const NetworkResult& n) { return n.init == kLoadedWeights; };
+  if (std::ranges::any_of(study.networks, loaded)) {
+    if (std::optional<Finding> finding = precision(study)) found.push_back(std::move(*finding));
+    return found;
+  }
   for (const auto make : {sigmoid, tanh, relu, skip, plain_batch_norm, residual_batch_norm, weight_gradients,
                           learning, predictions, precision}) {
     if (std::optional<Finding> finding = make(study)) found.push_back(std::move(*finding));

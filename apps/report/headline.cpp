@@ -99,7 +99,8 @@ Headline headline(const StudyResult& study) {
   if (plain.size() + residual.size() == 1) {  // one run, not a comparison
     const NetworkResult& only = plain.empty() ? *residual.front() : *plain.front();
     const bool from_start = !only.moments.empty() && only.moments.front().step == 0;
-    text.claim = from_start ? fmt::format("At initialization: {} – {}.", only.at_init.headline, only.at_init.evidence)
+    const char* const when = only.init == kLoadedWeights ? "With the weights it was given" : "At initialization";
+    text.claim = from_start ? fmt::format("{}: {} – {}.", when, only.at_init.headline, only.at_init.evidence)
                             : "The initialization was not measured.";
     text.detail = fmt::format("At the end: {} – {}.", only.trained.headline, only.trained.evidence);
     return text;

@@ -13,12 +13,14 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace gradflow::app {
 
 inline constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();  // not measured; null in JSON
+inline constexpr std::string_view kLoadedWeights = "loaded";  // in the place of an initialization: weights of a file
 
 // One weight layer of one network at one moment.
 struct LayerRow {
@@ -92,7 +94,7 @@ struct NetworkResult {
   std::string model_spec;  // "mlp:depth=50,width=128,act=tanh,skip=off,init=xavier,norm=none"
   bool residual = false;
   std::string activation;  // sigmoid, tanh, relu
-  std::string init;        // xavier, he
+  std::string init;        // xavier, he, ..., or kLoadedWeights
   std::string norm;        // none, bn
   int depth = 0, width = 0;
   std::int64_t parameters = 0;

@@ -122,13 +122,13 @@ std::vector<CurvePoint> curve_of(const Log& log) {
   return curve;
 }
 
-void describe_model(const ModelSpec& spec, const Model& model, NetworkResult& n) {
+void describe_model(const ModelSpec& spec, const Model& model, bool loaded, NetworkResult& n) {
   n.id = "run";
   n.title = n.model_spec = spec.text;
   n.residual = spec.conv ? spec.conv->residual : spec.mlp.skip;
   const PointwiseId act = spec.conv ? spec.conv->act : spec.mlp.act;
   n.activation = act == PointwiseId::identity ? "linear" : std::string(info_of(act).name);
-  n.init = name_of(spec.initializer().kind);
+  n.init = loaded ? std::string(kLoadedWeights) : std::string(name_of(spec.initializer().kind));
   n.norm = (spec.conv ? spec.conv->batch_norm : spec.mlp.batch_norm) ? "bn" : "none";
   n.depth = static_cast<int>(model.layers.size());
   n.width = spec.conv ? (spec.conv->imagenet ? 64 : 16) : static_cast<int>(spec.mlp.width);
@@ -188,12 +188,14 @@ StudyResult study_of_run(const Session& s, const Outcome& outcome) {
   if (log.layers.empty()) return r;
 
   NetworkResult n;
-  describe_model(s.settings.model, s.model, n);
+  const bool loaded = !s.settings.weights.empty();
+  describe_model(s.settings.model, s.model, loaded, n);
   const std::size_t count = log.layers.size(), kept = std::min(count, kMostMoments);
   for (std::size_t i = 0; i < kept; ++i)
     n.moments.push_back(
         moment_of(log.layers[kept == 1 ? 0 : i * (count - 1) / (kept - 1)], log, s.settings.model));
-  if (n.moments.front().step == 0 && !s.settings.model.conv && s.settings.augmentation.text == "none") {
+  // Theory is about random weights, not about those of a file.
+  if (n.moments.front().step == 0 && !loaded && !s.settings.model.conv && s.settings.augmentation.text == "none") {
     BatchOrder order(s.data.train.count(), static_cast<std::size_t>(s.settings.batch), s.settings.seed);
     add_predictions(s.model, s.data, order.batch(0), n.moments.front().layers);
   }

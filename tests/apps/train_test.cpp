@@ -10,6 +10,8 @@
 
 #include "apps/common/evaluator.h"
 #include "apps/report/csv.h"
+#include "apps/report/findings.h"
+#include "apps/report/headline.h"
 #include "apps/report/json.h"
 #include "apps/train_files.h"
 #include "engine/image_files.h"
@@ -316,6 +318,28 @@ TEST(Train, EndsWithTheGradientByLayer) {
   ASSERT_EQ(train(rest).code, 0);
   const StudyResult again = parse_report(read_file(dir / "cut" / "report" / "report.json"));
   EXPECT_EQ(layers_csv(again), layers_csv(study));
+}
+
+// What theory says of random weights it does not say of those of a file.
+TEST(Train, NoPredictionForWeightsThatWereGiven) {
+  const TempDir dir;
+  ASSERT_EQ(train(small_run(dir / "first", 3)).code, 0);
+  TrainOptions o = small_run(dir / "second", 3);
+  o.weights = (dir / "first" / "last.safetensors").string();
+  ASSERT_EQ(train(o).code, 0);
+  const StudyResult random = parse_report(read_file(dir / "first" / "report" / "report.json")),
+                    given = parse_report(read_file(dir / "second" / "report" / "report.json"));
+  EXPECT_EQ(random.networks.at(0).init, "xavier");
+  EXPECT_FALSE(std::isnan(random.networks[0].at_init.predicted_factor));
+  EXPECT_TRUE(has(headline(random).claim, "At initialization: "));
+  const NetworkResult& n = given.networks.at(0);
+  EXPECT_EQ(n.init, kLoadedWeights);
+  EXPECT_TRUE(std::isnan(n.at_init.predicted_factor));
+  for (const LayerRow& row : n.moments.at(0).layers) EXPECT_TRUE(std::isnan(row.predicted_norm)) << row.layer;
+  EXPECT_TRUE(has(headline(given).claim, "With the weights it was given: ")) << headline(given).claim;
+  EXPECT_GT(findings(random).size(), 1u);
+  ASSERT_EQ(findings(given).size(), 1u);
+  EXPECT_EQ(findings(given)[0].id, "precision");
 }
 
 TEST(Train, EqualRunsAreEqualAndSeedsDiffer) {

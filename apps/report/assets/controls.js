@@ -53,7 +53,9 @@
       slider.setAttribute('aria-valuetext', 'step ' + state.step);
     }
     for (const output of outputs) output.textContent = String(state.step);
-    document.getElementById('step-note').textContent = state.step === 0
+    const loaded = GF.networks.every((n) => n.init === 'loaded');
+    document.getElementById('step-note').textContent = state.step === 0 && loaded
+      ? 'Step 0: before any update, with the weights that the run was given.' : state.step === 0
       ? `Step 0 is the initialization, before any update: root mean square over ${GF.study.settings.init_seeds} random draw${GF.study.settings.init_seeds === 1 ? '' : 's'}.`
       : `Measured after ${state.step} update${state.step === 1 ? '' : 's'} of the weights, on one network each.`;
   };
