@@ -124,6 +124,13 @@ std::string spaced_date(std::string date) {
   return date;
 }
 
+std::string held_out_text(const StudyResult& study) {
+  if (study.held_out_last == 0) return "";
+  if (study.held_out == study.held_out_last) return fmt::format("{} images behind every accuracy", study.held_out_last);
+  return fmt::format("the first {} images behind a point of a curve and the dead units of that step; {} behind the last step's",
+                     study.held_out, study.held_out_last);
+}
+
 std::string settings_rows(const StudyResult& study) {
   std::string rows;
   const auto row = [&](std::string_view name, const std::string& value, bool code = false) {
@@ -134,9 +141,11 @@ std::string settings_rows(const StudyResult& study) {
   row("To repeat", study.command, true);
   row("Data", study.data);
   row("Training", fmt::format("{} steps, batches of {}", study.steps, study.batch));
+  row("Held-out data", held_out_text(study));
   row("Optimizer", study.optimizer);
   row("Schedule", study.schedule);
-  row("Seed", fmt::format("{}; {} initializations measured at step 0", study.seed, study.init_seeds));
+  row("Seed", fmt::format("{}; {} initialization{} measured at step 0", study.seed, study.init_seeds,
+                          study.init_seeds == 1 ? "" : "s"));
   row("Device", study.device_model.empty() ? study.device : study.device + ": " + study.device_model);
   row("Precision", study.precision);
   row("Libraries", study.libraries);

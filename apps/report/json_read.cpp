@@ -147,6 +147,8 @@ StudyResult read_study(const Json& json) {
   study.init_seeds = settings.at("init_seeds");
   study.batch = settings.at("batch");
   study.steps = settings.at("steps");
+  study.held_out = settings.value("held_out", 0);  // older reports do not say
+  study.held_out_last = settings.value("held_out_last", 0);
   const Json& thresholds = json.at("thresholds");
   study.thresholds.vanish_below = thresholds.at("vanish_below");
   study.thresholds.explode_above = thresholds.at("explode_above");

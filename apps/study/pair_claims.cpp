@@ -209,7 +209,8 @@ PairClaim learns(const Both& both, const PairResult& pair) {
   c.expected =
       "He et al. 2015: the deeper plain network has the higher training error, the residual one does not. "
       "That is said of the end of "
-      "64,000 steps; this run is far from there and says only who is ahead.";
+      "64,000 steps; this run is far from there and says only who is ahead. Held-out images go through batch norm’s running "
+      "averages, which lag behind weights that still change fast: so early, their accuracy says little.";
   c.rule =
       "the mean training loss since the point before is higher without skips at the last point of the curve";
   if (both.plain->curve.empty() || both.residual->curve.empty()) return c;

@@ -139,6 +139,7 @@ struct StudyResult {
   std::string optimizer, schedule;
   std::uint64_t seed = 0;
   int init_seeds = 0, batch = 0, steps = 0, classes = 10;
+  int held_out = 0, held_out_last = 0;  // test images behind a point of a curve, and behind its last one; 0: not said
   double seconds = 0;
   bool interrupted = false;         // stopped by Ctrl-C: what is here is valid but incomplete
   Thresholds thresholds;

@@ -41,6 +41,8 @@ StudyResult describe_study(const StudyOptions& o, const Dataset& data, const ker
   r.batch = o.batch;
   r.steps = o.steps;
   r.classes = data.classes;
+  r.held_out = static_cast<int>(std::min(o.held_out, data.test.count()));
+  r.held_out_last = static_cast<int>(std::min(o.final_held_out, data.test.count()));
   return r;
 }
 

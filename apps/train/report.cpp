@@ -183,6 +183,7 @@ StudyResult study_of_run(const Session& s, const Outcome& outcome) {
   r.batch = static_cast<int>(s.settings.batch);
   r.steps = static_cast<int>(outcome.step);
   r.classes = s.data.classes;
+  r.held_out = r.held_out_last = static_cast<int>(s.data.test.count());
   r.seconds = outcome.seconds;
   r.interrupted = outcome.status == "interrupted";
   if (log.layers.empty()) return r;

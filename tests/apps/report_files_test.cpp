@@ -48,11 +48,15 @@ std::vector<NetworkResult> with_pair(const StudyResult& study) {
 }
 
 TEST(ReportJson, KeepsEverythingThroughTheFile) {
-  const StudyResult before = sample_study();
+  StudyResult before = sample_study();
+  before.held_out = 2000;
+  before.held_out_last = 10000;
   const StudyResult after = parse_report(json_text(to_json(before)));
   EXPECT_EQ(after.title, before.title);
   EXPECT_EQ(after.command, before.command);
   EXPECT_EQ(after.seed, before.seed);
+  EXPECT_EQ(after.held_out, before.held_out);
+  EXPECT_EQ(after.held_out_last, before.held_out_last);
   EXPECT_EQ(after.thresholds.explode_above, before.thresholds.explode_above);
   ASSERT_EQ(after.networks.size(), before.networks.size());
   ASSERT_TRUE(after.pair.has_value());
@@ -102,6 +106,8 @@ TEST(ReportJson, SecondWritingIsIdentical) {
 
 TEST(ReportJson, ReadsReportsOfBeforeThePair) {
   auto json = to_json(sample_study());
+  json["settings"].erase("held_out");
+  json["settings"].erase("held_out_last");
   EXPECT_EQ(json["pair"]["claims"][0]["answer"], "holds");
   json.erase("pair");
   EXPECT_FALSE(parse_report(json.dump()).pair.has_value());

@@ -268,6 +268,21 @@ TEST(Html, AsksTheNetworkForNothing) {
   EXPECT_EQ(page.find("url("), std::string::npos);
 }
 
+TEST(Html, SaysWhatIsBehindItsNumbers) {
+  StudyResult study = sample_study();
+  const auto says = [&](std::string_view words) { return report_html(study).find(words) != std::string::npos; };
+  EXPECT_FALSE(says("Held-out data"));  // a report of before it was noted
+  study.held_out = 2000;
+  study.held_out_last = 10000;
+  EXPECT_TRUE(says("the first 2000 images behind a point of a curve"));
+  EXPECT_TRUE(says("10000 behind the last step"));
+  study.held_out = 10000;
+  EXPECT_TRUE(says("10000 images behind every accuracy"));
+  EXPECT_TRUE(says("1; 8 initializations measured at step 0"));
+  study.init_seeds = 1;
+  EXPECT_TRUE(says("1; 1 initialization measured at step 0"));
+}
+
 TEST(Html, SaysWhenAStudyWasInterrupted) {
   StudyResult study = sample_study();
   EXPECT_EQ(report_html(study).find("Interrupted."), std::string::npos);

@@ -101,7 +101,8 @@
       draw: (chosen, names) => curves('training-loss', chosen, names, 'train_loss', {min: 0, max: lossLimit(chosen)})},
     {
       name: 'accuracy', title: 'Held-out accuracy',
-      text: 'Dotted: the shallow network, and the accuracy from which a network counts as learning.',
+      text: (GF.yardstick ? 'Dotted: the shallow network, and the accuracy from which a network counts as learning. ' : '') +
+        'Batch norm works with its running averages here, which lag behind in the first steps.',
       draw: (chosen, names) => curves('accuracy', chosen, names, 'test_accuracy', {percent: true, min: 0, max: 1})}
   ];
 
