@@ -15,6 +15,14 @@ double factor_error(const NetworkResult& network) {
   return network.at_init.factor_per_layer / network.at_init.predicted_factor - 1;
 }
 
+// Standard deviation of the fitted factor per layer over the draws of this network's weights, as measured: each
+// layer adds a variance of 5/(4 width) to the logarithm of the norm (ReLU; after Hanin 2018), and the slope of a
+// line through such a walk of n layers has 6/(5n) of it.
+double factor_scatter(const NetworkResult& network) {
+  const int seeds = network.moments.empty() ? 1 : std::max(1, network.moments.front().seeds);
+  return std::sqrt(1.5 / (std::max(1, network.width) * static_cast<double>(std::max(1, network.depth)) * seeds));
+}
+
 // Share of the nonzero elements of dL/dz^1 that are smaller than 2^exponent.
 double share_below(const LayerRow& row, int exponent) {
   double below = 0;
@@ -41,7 +49,7 @@ Finding about(std::string id, const Networks& networks) {
   for (const NetworkResult* network : networks) {
     finding.networks.push_back(network->id);
     const double error = std::abs(factor_error(*network));
-    if (std::isnan(error)) continue;
+    if (std::isnan(error) || factor_scatter(*network) > kAgreement / 2) continue;
     if (!(error <= kAgreement)) finding.theory = Finding::Theory::differs;
     if (finding.theory == Finding::Theory::silent) finding.theory = Finding::Theory::agrees;
   }
@@ -156,7 +164,9 @@ std::optional<Finding> learning(const StudyResult& study) {
                     {VerdictKind::vanishes, "vanished"},
                     {VerdictKind::explodes, "exploded"},
                     {VerdictKind::dead, "was dead"}};
-  for (const NetworkResult* network : select_networks(study, was_trained)) {
+  const Networks trained = select_networks(study, was_trained);
+  if (trained.size() < 2) return std::nullopt;  // one run is no comparison
+  for (const NetworkResult* network : trained) {
     for (Group& group : groups) {
       if (network->at_init.kind != group.kind) continue;
       ++group.total;
@@ -203,8 +213,11 @@ std::optional<Finding> predictions(const StudyResult& study) {
   const long good = std::count_if(nets.begin(), nets.end(), [](const NetworkResult* n) {
     return std::abs(factor_error(*n)) <= kAgreement;
   });
-  finding.title = fmt::format("Theory predicts the factor per layer of {} of {} networks within {}", good,
-                              nets.size(), percent(kAgreement, 0));
+  finding.title = nets.size() == 1
+                      ? fmt::format("Theory predicts ×{} a layer, ×{} was measured",
+                                    pretty(worst->at_init.predicted_factor), pretty(worst->at_init.factor_per_layer))
+                      : fmt::format("Theory predicts the factor per layer of {} of {} networks within {}", good,
+                                    nets.size(), percent(kAgreement, 0));
   finding.measured = fmt::format(
       "Largest difference: {} network, {}: ×{} a layer measured, {} predicted; over the whole depth {} "
       "against {}. ({} a layer would add up to a factor of {} over {} layers.)",
@@ -213,13 +226,14 @@ std::optional<Finding> predictions(const StudyResult& study) {
       pretty(worst->at_init.end_to_end), pretty(worst->at_init.predicted_end_to_end), percent(kAgreement, 0),
       pretty(std::pow(1 + kAgreement, worst->depth - 1), 2), worst->depth);
   const double spread = std::exp(std::sqrt(5.0 * worst->depth / std::max(1, worst->width)) / 2);
+  const int seeds = worst->moments.empty() ? study.init_seeds : worst->moments.front().seeds;
   finding.why = fmt::format(
       "The prediction is for infinitely wide layers with weights just drawn. At width {} and depth {} one "
       "ReLU network’s end-to-end norm scatters around it by a factor of about {:.1f} either way (after Hanin "
-      "2018); the curves here average {} initializations. After step 0 the weights are no longer random, and "
-      "there is no prediction.",
+      "2018); {}. After step 0 the weights are no longer random, and there is no prediction.",
       worst->width, worst->depth, spread,
-      worst->moments.empty() ? study.init_seeds : worst->moments.front().seeds);
+      seeds == 1 ? "here there is one initialization"
+                 : fmt::format("the curves here average {} initializations", seeds));
   return finding;
 }
 

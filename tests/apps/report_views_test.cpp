@@ -122,6 +122,25 @@ TEST(Findings, FollowTheSigmoidAndTheSkips) {
   EXPECT_EQ(find(findings(study), "skip")->title.find("stops the vanishing"), std::string::npos);
 }
 
+// One run of `gradflow train`: nothing is said of a comparison, nor of theory where chance decides.
+TEST(Findings, OfOneNetworkCompareNothing) {
+  StudyResult study = sample_study();
+  std::erase_if(study.networks, [](const NetworkResult& n) { return n.id != "plain-relu-he-none"; });
+  ASSERT_EQ(study.networks.size(), 1u);
+  NetworkResult& n = study.networks[0];
+  n.moments[0].seeds = 1;
+  n.width = 256;
+  n.at_init.factor_per_layer = 1.05 * n.at_init.predicted_factor;
+  EXPECT_EQ(find(findings(study), "learning"), nullptr);
+  const std::vector<Finding> wide = findings(study);
+  EXPECT_TRUE(find(wide, "predictions")->title.starts_with("Theory predicts ×0.996 a layer, ×1.05 was measured"))
+      << find(wide, "predictions")->title;
+  EXPECT_NE(find(wide, "predictions")->why.find("; here there is one initialization."), std::string::npos);
+  EXPECT_EQ(find(wide, "relu")->theory, Finding::Theory::differs);
+  n.width = 32;  // 5 % is what one draw in ten misses by
+  EXPECT_EQ(find(findings(study), "relu")->theory, Finding::Theory::silent);
+}
+
 TEST(Findings, AreSilentAboutNetworksThatAreMissing) {
   StudyResult study = sample_study();
   std::erase_if(study.networks,

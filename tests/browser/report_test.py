@@ -186,6 +186,18 @@ def main():
         check(len(seen) == len(USED) and all(hash == want and name in shown for (hash, shown), (want, name) in zip(seen, USED)),
               f"choices, slider, table and picture choose what is shown: {[hash for hash, _ in seen]}")
 
+        # One network, as of `gradflow train`: no caption speaks of a yardstick or of choices that are not there.
+        embedded = re.search(r'(?<=<script type="application/json" id="study">).*?(?=</script>)', text, re.DOTALL)
+        study = json.loads(embedded.group())
+        study.update(networks=[n for n in study["networks"] if n["id"] == "plain-tanh-he-none"], pair=None)
+        single = report / "single.html"
+        single.write_text(text[:embedded.start()] + json.dumps(study).replace("<", "\\u003c") + text[embedded.end():], encoding="utf-8")
+        dom = browser.dom(single.as_uri(), 1280, 900)
+        state = state_of(dom)
+        check(state["ready"] and not state["errors"] and "accuracy" in state["charts"], f"one network: drawn {state['errors']}")
+        panels = re.search(r'id="panels">.*?id="verdicts-title"', dom, re.DOTALL).group()
+        check("Held-out accuracy" in panels and "shallow" not in panels and "Choose" not in panels, "one network: its captions fit")
+
         # The checks must be able to fail: a page whose chart library is broken, and a blank one.
         broken = report / "broken.html"
         broken.write_text(text.replace("window.GF = {report}", "window.GF = {report}; window.Chart = undefined", 1), encoding="utf-8")

@@ -92,12 +92,13 @@
             thin: true, plain: true, dash: [2, 3]});
         });
         GF.lineChart('skip-branch', lines, {x: layerAxis(chosen), y: {suggestedMin: 0, max: 1}},
-          residuals ? 'No finite gradient at this step.' : 'Only residual networks have a skip. Choose “residual” or “both”.');
+          residuals ? 'No finite gradient at this step.'
+            : 'Only residual networks have a skip.' + (GF.networks.some((n) => n.residual) ? ' Choose “residual” or “both”.' : ''));
       }},
     {
       name: 'training-loss', title: 'Training loss',
-      text: 'Mean since the point before. Dotted: the shallow network, the yardstick. What leaves the picture ' +
-        'upward diverges.',
+      text: 'Mean since the point before. ' + (GF.yardstick ? 'Dotted: the shallow network, the yardstick. ' : '') +
+        'What leaves the picture upward diverges.',
       draw: (chosen, names) => curves('training-loss', chosen, names, 'train_loss', {min: 0, max: lossLimit(chosen)})},
     {
       name: 'accuracy', title: 'Held-out accuracy',
