@@ -127,9 +127,9 @@ PairClaim levels(const Both& both, const PairRules& r) {
   c.expected = fmt::format(
       "A weight behind batch norm has a gradient that is orthogonal to it and shrinks as 1/|W|: one huge "
       "step makes it long "
-      "and its gradient small. Simulated |∂W¹|/|∂Wᶜ|: {}. This is where He et al. 2015 (section 4.1: "
-      "“healthy norms”) "
-      "and Yang et al. 2019 (explosion) meet: they look at different moments.",
+      "and its gradient small. Simulated |∂W¹|/|∂Wᶜ|: {}. So He et al. 2015 (section 4.1: “healthy "
+      "norms”, without "
+      "saying when) and Yang et al. 2019 (explosion at initialization) can both be right, at different moments.",
       then);
   if (!seen) return c;
   c.measured = fmt::format("|∂L/∂W| of the first convolution over that of the last: {}.", ratios);
