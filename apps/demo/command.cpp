@@ -51,7 +51,8 @@ int run_demo(Options o) {
   o.study.moments = {1, 2, 5, 10, 20, 50, 100, 200};
   if (o.quick) make_quick(o.study);
   check_device_name(o.study.device);
-  const OutputFolder folder(o.out);  // before the work: at its end would be too late to learn of a bad name
+  // Before the work: at its end would be too late to learn of a bad name.
+  const OutputFolder folder(o.out), figures(std::filesystem::path(o.out) / "figures");
 
   const InterruptGuard guard;
   StudyResult study;
@@ -111,6 +112,7 @@ void add_report(CLI::App& app, std::function<int()>& run) {
   command->footer("Example:\n  gradflow report --from gradflow-report/report.json --out again\n");
   command->callback([o, &run] {
     run = [o] {
+      const OutputFolder folder(o->out), figures(std::filesystem::path(o->out) / "figures");  // they go again if nothing comes to lie there
       print_study(render_from_json(o->from, o->out));
       fmt::print("\nThe report: {}\n", (std::filesystem::path(o->out) / "report.html").string());
       return 0;

@@ -24,6 +24,26 @@ Verdict read_verdict(const Json& json) {
   return verdict;
 }
 
+// What the parser says, without its own name in front: "[json.exception.parse_error.101] parse error at line 1, ...".
+std::string reason(const nlohmann::json::exception& error) {
+  const std::string_view said = error.what();
+  const std::size_t end = said.starts_with('[') ? said.find("] ") : said.npos;
+  return std::string(end == said.npos ? said : said.substr(end + 2));
+}
+
+// One of a list read by `read`; what is wrong with it is said with its name and number.
+template <class Read>
+auto item(const char* name, const Json& list, std::size_t number, Read read) {
+  const auto where = [&](std::string_view what) { return UserError(fmt::format("{} {}: {}", name, number, what)); };
+  try {
+    return read(list.at(number));
+  } catch (const nlohmann::json::exception& error) {
+    throw where(reason(error));
+  } catch (const UserError& error) {
+    throw where(error.what());
+  }
+}
+
 // A column as long as the list of layers, or a UserError.
 const Json& column(const Json& json, std::string_view name, std::size_t length) {
   if (json.size() != length) {
@@ -97,8 +117,9 @@ NetworkResult read_network(const Json& json) {
   network.at_init = read_verdict(json.at("at_init"));
   network.trained = read_verdict(json.at("trained"));
   network.curve = read_curve(json.at("curve"));
-  for (const Json& moment : json.at("moments"))
-    network.moments.push_back(read_moment(moment, json.at("layers")));
+  const Json &moments = json.at("moments"), &layers = json.at("layers");
+  for (std::size_t i = 0; i < moments.size(); ++i)
+    network.moments.push_back(item("moment", moments, i, [&](const Json& m) { return read_moment(m, layers); }));
   return network;
 }
 
@@ -114,7 +135,8 @@ PairResult read_pair(const Json& json) {
   pair.steps = json.at("steps");
   pair.held_out = json.at("held_out");
   pair.seconds = number(json.at("seconds"));
-  for (const Json& network : json.at("networks")) pair.networks.push_back(read_network(network));
+  const Json& networks = json.at("networks");
+  for (std::size_t i = 0; i < networks.size(); ++i) pair.networks.push_back(item("network of the pair", networks, i, read_network));
   return pair;
 }
 
@@ -154,7 +176,8 @@ StudyResult read_study(const Json& json) {
   study.thresholds.explode_above = thresholds.at("explode_above");
   study.thresholds.dead_fraction = thresholds.at("dead_fraction");
   study.thresholds.learn_fraction = thresholds.at("learn_fraction");
-  for (const Json& network : json.at("networks")) study.networks.push_back(read_network(network));
+  const Json& networks = json.at("networks");
+  for (std::size_t i = 0; i < networks.size(); ++i) study.networks.push_back(item("network", networks, i, read_network));
   // Reports of before the pair have none.
   if (const auto pair = json.find("pair"); pair != json.end() && !pair->is_null()) study.pair = read_pair(*pair);
   return study;
@@ -166,7 +189,7 @@ StudyResult from_json(const nlohmann::ordered_json& document) {
   try {
     return read_study(document);
   } catch (const nlohmann::json::exception& error) {
-    throw UserError(fmt::format("not a gradflow report: {}", error.what()));
+    throw UserError(fmt::format("not a gradflow report: {}", reason(error)));
   } catch (const UserError& error) {
     throw UserError(fmt::format("not a gradflow report: {}", error.what()));
   }
@@ -177,7 +200,7 @@ StudyResult parse_report(std::string_view text) {
   try {
     document = Json::parse(text);
   } catch (const nlohmann::json::exception& error) {
-    throw UserError(fmt::format("not a gradflow report: {}", error.what()));
+    throw UserError(fmt::format("not a gradflow report: {}", reason(error)));
   }
   return from_json(document);
 }

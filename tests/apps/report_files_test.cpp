@@ -134,12 +134,15 @@ TEST(ReportJson, LeavesOutColumnsThatWereNotMeasured) {
 }
 
 TEST(ReportJson, RefusesWhatIsNotAReport) {
-  EXPECT_NE(error_of("{").find("not a gradflow report"), std::string::npos);
+  EXPECT_TRUE(error_of("{").starts_with("not a gradflow report: parse error at line 1")) << error_of("{");
   EXPECT_NE(error_of("[1, 2]").find("not a gradflow report"), std::string::npos);
   EXPECT_NE(error_of(R"({"schema": "gradflow-study/9"})").find("gradflow-study/1"), std::string::npos);
   auto json = to_json(sample_study());
   json["networks"][1]["moments"][0]["layers"]["z_rms"].erase(0);
-  EXPECT_NE(error_of(json.dump()).find("z_rms"), std::string::npos);
+  EXPECT_NE(error_of(json.dump()).find("network 1: moment 0: column 'z_rms' has 49 entries for 50 layers"), std::string::npos) << error_of(json.dump());
+  json = to_json(sample_study());
+  json["pair"]["networks"][1]["trained"]["kind"] = 3;
+  EXPECT_EQ(error_of(json.dump()), "not a gradflow report: network of the pair 1: type must be string, but is number");
   json = to_json(sample_study());
   json["networks"][1]["at_init"]["kind"] = "fine";
   EXPECT_NE(error_of(json.dump()).find("fine"), std::string::npos);
