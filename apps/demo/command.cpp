@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -40,7 +41,9 @@ void make_quick(StudyOptions& o) {
 
 void print_study(const StudyResult& study) {
   const Terminal terminal = detect_terminal(1);
-  fmt::print("{}", terminal_report(study, {.color = terminal.color, .charset = locale_charset(), .columns = 100}));
+  constexpr int kMost = 100;
+  const int columns = terminal.interactive ? std::min(terminal.columns, kMost) : kMost;
+  fmt::print("{}", terminal_report(study, {.color = terminal.color, .charset = locale_charset(), .columns = columns}));
 }
 
 PairSize pair_size(const std::string& name) {

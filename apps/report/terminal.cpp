@@ -18,6 +18,7 @@ namespace gradflow::app {
 namespace {
 
 constexpr int kCurve = 13;  // columns of the small curves
+constexpr int kWide = 100;  // columns of the whole table; a narrower one has neither curves nor predictions
 
 // ANSI colors; marks and words say the same without them.
 std::string paint(const std::string& text, VerdictKind kind, const TerminalStyle& style) {
@@ -105,22 +106,23 @@ std::string row(const StudyResult& study, const NetworkResult& network, const Te
     return paint(left(verdict_mark(v.kind, ascii) + " " + verdict_words(v.kind), columns), v.kind, style);
   };
   const Verdict& start = network.at_init;
-  std::string line = left("  " + row_title(network), 20) +
-                     left(sparkline(curve(network), curve_edges(study.thresholds), kCurve, charset), kCurve);
-  line += right(pretty(start.factor_per_layer, 3, charset), 8) +
-          right(pretty(start.predicted_factor, 3, charset), 10);
+  const bool wide = style.columns >= kWide;
+  std::string line = left("  " + row_title(network), 20);
+  if (wide) line += left(sparkline(curve(network), curve_edges(study.thresholds), kCurve, charset), kCurve);
+  line += right(pretty(start.factor_per_layer, 3, charset), 8);
+  if (wide) line += right(pretty(start.predicted_factor, 3, charset), 10);
   line += right(pretty(start.end_to_end, 2, charset), 10) +
           right(percent(shown_accuracy(network), 1, charset), 9);
   return line + "  " + verdict(start, 12) + verdict(network.trained, 0) + '\n';
 }
 
 std::string table(const StudyResult& study, const TerminalStyle& style) {
-  const std::string curve_title = fit("layer 1 … L", style.charset);
-  std::string text =
-      bold(left("  network", 20) + left(curve_title, kCurve) + right("a layer", 8) + right("predicted", 10) +
-               right("arrives", 10) + right("accuracy", 9) + "  " + left("at step 0", 12) + "trained",
-           style) +
-      '\n';
+  const bool wide = style.columns >= kWide;
+  const std::string curve_title = wide ? left(fit("layer 1 … L", style.charset), kCurve) : "";
+  std::string text = bold(left("  network", 20) + curve_title + right("a layer", 8) + (wide ? right("predicted", 10) : "") +
+                              right("arrives", 10) + right("accuracy", 9) + "  " + left("at step 0", 12) + "trained",
+                          style) +
+                     '\n';
   text += std::string(static_cast<std::size_t>(style.columns), '-') + '\n';
   std::string group;
   for (const NetworkResult& network : study.networks) {
@@ -129,11 +131,16 @@ std::string table(const StudyResult& study, const TerminalStyle& style) {
     group = mine;
     text += row(study, network, style);
   }
-  text += fmt::format("\nCurves: {}\n", curve_key(study.thresholds, style.charset));
-  text += wrap(
-      "They show the gradient at step 0 by depth, relative to the last layer. Predicted: the factor per "
-      "layer by mean-field theory. Arrives: layer 1 relative to the last.",
-      style.columns, 0);
+  text += '\n';
+  if (wide) {
+    text += fmt::format("Curves: {}\n", curve_key(study.thresholds, style.charset));
+    text += wrap(
+        "They show the gradient at step 0 by depth, relative to the last layer. Predicted: the factor per "
+        "layer by mean-field theory. Arrives: layer 1 relative to the last.",
+        style.columns, 0);
+  } else {
+    text += wrap("A layer: the factor per layer at step 0. Arrives: layer 1 relative to the last.", style.columns, 0);
+  }
   return text + '\n';
 }
 

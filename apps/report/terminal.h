@@ -13,7 +13,7 @@ namespace gradflow::app {
 struct TerminalStyle {
   bool color = false;
   Charset charset = Charset::utf8;
-  int columns = 100;  // lines are at most this long (at least 80 are assumed)
+  int columns = 100;  // lines are at most this long (at least 80 are assumed; below 100 the table says less)
 };
 
 // The answer, a table of all networks with a small curve each, every verdict with its evidence, and the

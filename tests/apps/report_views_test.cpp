@@ -159,6 +159,17 @@ TEST(Terminal, FitsAHundredColumns) {
   }
 }
 
+// A narrower terminal would break each row in two.
+TEST(Terminal, FitsEightyColumns) {
+  for (const Charset charset : {Charset::utf8, Charset::ascii}) {
+    const std::string text = terminal_report(sample_study(), {.color = false, .charset = charset, .columns = 80});
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(display_width(line), 80) << line;
+    EXPECT_EQ(text.find("predicted  "), std::string::npos);
+    EXPECT_NE(text.find("accuracy  at step 0   trained"), std::string::npos);
+  }
+}
+
 TEST(Terminal, SaysEveryVerdictAndThreshold) {
   const StudyResult study = sample_study();
   const std::string text = terminal_report(study);
