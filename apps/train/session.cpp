@@ -248,6 +248,9 @@ Session open_session(const TrainOptions& o) {
                                          s.settings.seed);
   set_length(s);
   if (checkpoint) check_length_change(s, *checkpoint);
+  if (!s.settings.schedule.takes_effect(static_cast<std::uint64_t>(s.total_steps)))
+    s.notices.push_back(fmt::format("note: the run ends at step {}, before schedule {} changes the rate", s.total_steps,
+                                    quote(s.settings.schedule.text())));
   s.device = open_network_device(o.device, o.tf32);
   build_network(s, o);
   if (checkpoint)

@@ -66,6 +66,10 @@ void Schedule::check_length(std::uint64_t total_steps) const {
                                 quote(text_), warmup_, total_steps));
 }
 
+bool Schedule::takes_effect(std::uint64_t total_steps) const {
+  return kind_ != Kind::step || (at_.empty() ? every_ : at_.front()) < total_steps;
+}
+
 double Schedule::learning_rate(std::uint64_t step, std::uint64_t total_steps, double base) const {
   if (!(std::isfinite(base) && base >= 0))
     throw UserError(fmt::format("the learning rate must be a finite number of at least 0, not {}", base));

@@ -1,6 +1,7 @@
 // `gradflow train`, called as a function: what it writes, that resuming is bit for bit, how it stops.
 #include "apps/train/train.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -211,6 +212,21 @@ TEST(Train, ARecipeFillsInWhatIsNotGiven) {
   EXPECT_EQ(s.epochs, 3);
   EXPECT_EQ(s.steps, 0);
   EXPECT_FALSE(s.augmentation.moves());
+}
+
+TEST(Train, SaysThatAScheduleNeverTakesEffect) {
+  const TempDir dir;
+  int number = 0;
+  const auto note = [&](const char* schedule) {
+    TrainOptions o = small_run(dir / std::to_string(number++), 8);
+    o.schedule = schedule;
+    return has(train(o).out, fmt::format("note: the run ends at step 8, before schedule '{}' changes the rate", schedule));
+  };
+  EXPECT_TRUE(note("step:at=8/12,factor=0.1"));
+  EXPECT_TRUE(note("step:every=8,factor=0.1"));
+  EXPECT_FALSE(note("step:at=7/12,factor=0.1"));
+  EXPECT_FALSE(note("step:every=7,factor=0.1"));
+  EXPECT_FALSE(note("cosine"));
 }
 
 TEST(Train, AResumedRunRemembersItsBest) {

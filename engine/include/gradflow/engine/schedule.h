@@ -36,6 +36,9 @@ class Schedule {
   // UserError if the run is empty or not longer than the warm-up.
   void check_length(std::uint64_t total_steps) const;
 
+  // Whether `step` ever multiplies the rate in such a run; true for every other schedule.
+  bool takes_effect(std::uint64_t total_steps) const;
+
   const std::string& text() const { return text_; }
 
  private:
