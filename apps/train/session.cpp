@@ -232,7 +232,11 @@ Session open_session(const TrainOptions& o) {
   s.tensorboard = o.tensorboard || (o.resume && std::filesystem::is_directory(s.out / "tensorboard"));
   s.tf32 = o.tf32;
   s.fuse = !o.no_fuse;
-  if (o.tensorboard && o.out.empty()) throw UserError("--tensorboard needs --out, the folder of the run");
+  if (o.out.empty() && !o.resume) {  // what would be kept nowhere
+    if (o.tensorboard) throw UserError("--tensorboard needs --out, the folder of the run");
+    if (o.checkpoint_every) throw UserError("--checkpoint-every needs --out, the folder of the run");
+    if (o.probe_every.value_or(0) > 0) throw UserError("--probe-every needs --out, the folder of the run");
+  }
   std::optional<Checkpoint> checkpoint;
   if (o.resume) checkpoint.emplace(open_checkpoint(o));
   s.settings = checkpoint ? resumed_settings(o, *checkpoint) : fresh_settings(o);

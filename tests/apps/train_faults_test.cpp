@@ -59,6 +59,8 @@ TEST(TrainFaults, EachOptionIsCheckedBeforeAnythingIsWritten) {
       {"device name", [](TrainOptions& o) { o.device = "gpu"; }, "unknown device 'gpu'"},
       {"absent device", [](TrainOptions& o) { o.device = "cuda:4095"; }, "cuda"},
       {"tensorboard without out", [](TrainOptions& o) { o.tensorboard = true, o.out = ""; }, "--tensorboard needs --out"},
+      {"checkpoints without out", [](TrainOptions& o) { o.out = ""; }, "--checkpoint-every needs --out"},
+      {"probes without out", [](TrainOptions& o) { o.checkpoint_every.reset(), o.probe_every = 2, o.out = ""; }, "--probe-every needs --out"},
       {"resume without out", [](TrainOptions& o) { o.resume = true, o.out = ""; }, "--resume needs --out"},
       {"nothing there", [](TrainOptions& o) { o.resume = true; }, "nothing to resume: there is no "},
   };
@@ -189,6 +191,7 @@ TEST(TrainFaults, AFullDiskLosesNothing) {
 
 TEST(TrainFaults, QuietIsQuietAndWithoutOutNothingIsWritten) {
   TrainOptions o = small_run("", 6);
+  o.checkpoint_every.reset();
   o.quiet = true;
   const TrainResult quiet = train(o);
   EXPECT_EQ(quiet.code, 0);
