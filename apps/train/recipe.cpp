@@ -29,8 +29,11 @@ TrainOptions with_recipe(TrainOptions o) {
   fill(o.batch, 128);
   fill(o.augment, "standard");
   if (!o.epochs) fill(o.steps, 64000);
-  const ModelSpec model = parse_model(o.model.value_or(""));
-  const bool warmed = model.conv && model.conv->depth >= kWarmedDepth;
+  bool warmed = false;
+  if (o.model) {
+    const ModelSpec model = parse_model(*o.model);
+    warmed = model.conv && model.conv->depth >= kWarmedDepth;
+  }
   fill(o.schedule,
        std::string("step:at=32000/48000,factor=0.1") + (warmed ? ",warmup=400,warmup_at=0.1" : ""));
   return o;

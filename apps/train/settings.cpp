@@ -82,8 +82,8 @@ OptimizerConfig parse_optimizer(const std::string& text, double learning_rate, s
 
 TrainSettings fresh_settings(const TrainOptions& options) {
   std::vector<std::string> missing;
-  if (!options.model) missing.emplace_back("--model");
-  const TrainOptions o = options.model ? with_recipe(options) : options;
+  const TrainOptions o = with_recipe(options);
+  if (!o.model) missing.emplace_back("--model");
   if (!o.data) missing.emplace_back("--data");
   if (!o.epochs && !o.steps) missing.emplace_back("--epochs or --steps");
   if (!o.optimizer) missing.emplace_back("--optimizer");

@@ -163,6 +163,9 @@ class BadValues(Program):
                 self.refused(*train, option, value, says=f"{option}: '{value}' is not a finite number of 0 or more")
         for value in ("-0.1", "nan", "0,1"):
             self.refused(*train[:-4], "--steps", "1", "--lr", value, says=f"--lr: '{value}' is not a finite number of 0 or more")
+        for option in ("--probe-every", "--checkpoint-every"):
+            self.refused(*train, option, "2", says=f"{option} needs --out, the folder of the run")
+        self.refused("train", "--recipe", "he2015", says="train needs --model, --data\n")  # the rest is the recipe's
         self.refused(*train, "--momentum", "1.5", says="momentum 1.5: it must be in [0, 1)")
         self.refused(*train, "--dtype", "f16", says="--dtype: 'f16' is none of f32, bf16, f64")
         for size in ("6.5GiB", "5XB", "GiB", "1ib", " 1"):
