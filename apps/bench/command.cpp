@@ -9,6 +9,7 @@
 #include "apps/bench/kernels/command.h"
 #include "apps/bench/profile_command.h"
 #include "apps/bench/step.h"
+#include "apps/common/network.h"
 #include "apps/common/option_checks.h"
 #include "apps/common/text_table.h"
 #include "gradflow/engine/file.h"
@@ -64,10 +65,9 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->type_name("N")
       ->capture_default_str();
   step->add_flag("--launches", o->launches, "list every layer and launch, not the slowest only");
-  step->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
+  add_output_file(*step, "--json", o->json, "write everything as JSON; -: instead of the tables");
   add_no_fuse(*step, o->step.no_fuse);
-  step->add_option("--save-tensors", o->step.tensors, "write the batch and the weights it begins with (safetensors)")
-      ->type_name("FILE");
+  add_output_file(*step, "--save-tensors", o->step.tensors, "write the batch and the weights it begins with (safetensors)");
   step->add_option("--graph", o->graph, "off: launch by launch instead of replaying one recording")
       ->check(one_of({"on", "off"}))
       ->type_name("on|off")

@@ -36,6 +36,14 @@ void add_network_options(CLI::App& command, NetworkOptions& o) {
   add_memory_limit(command, o.memory_limit);
 }
 
+void add_output_file(CLI::App& command, const std::string& option, std::string& path, const std::string& help) {
+  const auto dash = [](std::string& text) {
+    if (text == "-") text = "/dev/stdout";
+    return std::string();
+  };
+  command.add_option(option, path, help)->transform(CLI::Validator(dash, ""))->type_name("FILE");
+}
+
 void add_no_fuse(CLI::App& command, bool& no_fuse) {
   command.add_flag("--no-fuse", no_fuse, "keep layers that could be one pass apart");
 }

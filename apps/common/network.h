@@ -34,6 +34,9 @@ inline constexpr const char* kDataHelp =
 
 void add_network_options(CLI::App& command, NetworkOptions& options);
 
+// An option that names a file to write; "-" is standard output, as /dev/stdout is, and "./-" a file of that name.
+void add_output_file(CLI::App& command, const std::string& option, std::string& path, const std::string& help);
+
 // --no-fuse
 void add_no_fuse(CLI::App& command, bool& no_fuse);
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/common/network.h"
 #include "apps/common/text_table.h"
 #include "apps/measure/measurement.h"
 #include "apps/measure/print.h"
@@ -77,6 +78,9 @@ void add_measure(CLI::App& app, std::function<int()>& run) {
       ->add_option("--save-tensors", o->tensors,
                    "write batch, parameters, activations, gradients (safetensors)")
       ->type_name("FILE");
+  add_output_file(*command, "--json", o->json, "write all statistics as JSON; -: instead of the tables");
+  add_output_file(*command, "--save-tensors", o->tensors,
+                  "write batch, parameters, activations, gradients (safetensors)");
   command->footer(
       "Models:\n" + std::string(model_help()) +
       "\nExamples:\n"

@@ -123,9 +123,8 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
   command->add_flag("--inference", o->inference, "plan a forward pass alone");
   command->add_flag("--no-reuse", o->no_reuse, "give every tensor memory of its own");
   add_no_fuse(*command, o->no_fuse);
-  command->add_option("--json", o->json, "also write the plan as JSON (docs/PLAN_SCHEMA.md)")
-      ->type_name("FILE");
-  command->add_option("--dot", o->dot, "also write it as a graph for graphviz")->type_name("FILE");
+  add_output_file(*command, "--json", o->json, "write the plan as JSON (docs/PLAN_SCHEMA.md), too; -: instead of the table");
+  add_output_file(*command, "--dot", o->dot, "also write it as a graph for graphviz");
   command->footer("Models:\n" + std::string(model_help()) +
                   "\nExamples:\n"
                   "  gradflow plan --model mlp:depth=50,width=256\n"
@@ -133,7 +132,7 @@ void add_plan(CLI::App& app, std::function<int()>& run) {
                   "  gradflow plan --model resnet50 --data synthetic:height=224,width=224,channels=3,classes=1000\n"
                   "  gradflow plan --model mlp:depth=20,skip=on,norm=bn --batch 64 | less\n"
                   "  gradflow plan --model mlp:depth=6 --dot step.dot && dot -Tsvg step.dot > step.svg\n"
-                  "  gradflow plan --model mlp --json /dev/stdout | python3 -m json.tool");
+                  "  gradflow plan --model mlp --json - | python3 -m json.tool");
   command->callback([&run, o] { run = [o] { return run_plan(*o); }; });
 }
 

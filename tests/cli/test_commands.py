@@ -443,7 +443,13 @@ class Plan(Program):
         self.assertLessEqual({end for edge in edges for end in edge}, nodes)
 
     def test_json_to_standard_output_stands_alone(self):
-        self.assertEqual(json.loads(self.works("plan", "--model", MODEL, "--json", "/dev/stdout"))["model"], MODEL)
+        for file in ("/dev/stdout", "-"):
+            self.assertEqual(json.loads(self.works("plan", "--model", MODEL, "--json", file))["model"], MODEL)
+        text = self.works("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--json", "-")
+        self.assertEqual(json.loads(text)["model"], MODEL)
+        self.assertEqual(os.listdir(self.folder), [])
+        self.works("plan", "--model", MODEL, "--json", "./-")
+        self.assertEqual(os.listdir(self.folder), ["-"])
 
     def test_long_plans_are_printed_whole(self):
         text = self.works("plan", "--model", "mlp:depth=2000,width=4", "--batch", "2")

@@ -99,12 +99,11 @@ void add_bench_kernels(CLI::App& bench, std::function<int()>& run_it) {
       ->check(whole_number(1, 1000000))
       ->type_name("N")
       ->capture_default_str();
-  command->add_option("--json", o->json, "write everything as JSON")->type_name("FILE");
-  command->add_option("--csv", o->csv, "write the rows as CSV")->type_name("FILE");
-  command->add_option("--save-numbers", o->numbers, "write the numbers that operands hold, one after another and again (safetensors)")
-      ->type_name("FILE");
-  command->add_option("--svg", o->svg, "write a picture: bars of the share of the bandwidth")
-      ->type_name("FILE");
+  add_output_file(*command, "--json", o->json, "write everything as JSON; -: instead of the table");
+  add_output_file(*command, "--csv", o->csv, "write the rows as CSV");
+  add_output_file(*command, "--save-numbers", o->numbers,
+                  "write the numbers that operands hold, one after another and again (safetensors)");
+  add_output_file(*command, "--svg", o->svg, "write a picture: bars of the share of the bandwidth");
   command->add_flag("--list", o->list, "print the names that --only would choose, measure nothing");
   command->add_flag("--profile-window", o->bench.profile_window,
                     "a profiler that waits for it collects the timed launches alone");
