@@ -598,7 +598,8 @@ class Bench(Program):
         kernels = ["bench", "kernels", "--device", "cpu"]
         for options, says in ((("--only", "("), "no regular expression"), (("--only", "rleu_forward_f32"), "did you mean relu_forward_f32"),
                               (("--size", "0"), "is no size"), (("--size", "2^99"), "2^40"), (("--dtype", "f16"), "'f16' is no dtype"),
-                              (("--repeat", "0"), "--repeat"), (("--json", "no/such/folder/k.json"), "no/such/folder")):
+                              (("--repeat", "0"), "--repeat"), (("--size", "1000", "fill"), "unexpected argument 'fill'"),
+                              (("--list", "--csv", "k.csv"), "--list measures nothing that --csv could hold"), (("--json", "no/such/folder/k.json"), "no/such/folder")):
             self.refused(*kernels, *options, says=says)
         self.refused("bench", "kernels", "--device", "gpu", says="gpu")
         self.refused("bench", "kernel", says="did you mean kernels?")

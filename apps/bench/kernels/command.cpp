@@ -19,6 +19,7 @@
 #include "gradflow/engine/device.h"
 #include "gradflow/engine/file.h"
 #include "gradflow/engine/safetensors.h"
+#include "gradflow/kernels/error.h"
 
 namespace gradflow::app {
 namespace {
@@ -45,8 +46,13 @@ void save_numbers(const std::string& file) {
 
 int run(const Options& o) {
   check_device_name(o.bench.device);
-  if (o.list) return list_cases(o);
-  require_outputs({{"--json", o.json}, {"--csv", o.csv}, {"--svg", o.svg}, {"--save-numbers", o.numbers}});
+  const std::initializer_list<OutputFile> outputs = {{"--json", o.json}, {"--csv", o.csv}, {"--svg", o.svg}, {"--save-numbers", o.numbers}};
+  if (o.list) {
+    for (const OutputFile& file : outputs)
+      if (!file.path.empty()) throw UserError(fmt::format("--list measures nothing that {} could hold: leave one of them out", file.option));
+    return list_cases(o);
+  }
+  require_outputs(outputs);
   std::optional<Progress> progress;
   const KernelBenchResult r =
       bench_kernels(o.bench, [&](std::size_t done, std::size_t total, const std::string& name) {
@@ -88,9 +94,11 @@ void add_bench_kernels(CLI::App& bench, std::function<int()>& run_it) {
       ->type_name("REGEX");
   command->add_option("--size", o->bench.sizes, "elements, e.g. 2^26,1000000 (default: small to large)")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->type_name("N,...");
   command->add_option("--dtype", o->bench.dtypes, "f32, bf16, f64 (default: f32, and bf16 where there is)")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->type_name("T,...");
   command->add_option("--device", o->bench.device, "auto, cpu, cuda or cuda:N")
       ->type_name("D")
