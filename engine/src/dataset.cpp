@@ -131,6 +131,7 @@ Dataset read_dataset(std::string_view spec, Images images) {
     std::string_view halved = spec;
     std::size_t times = 0;
     for (; halved.starts_with(kHalf); ++times) halved.remove_prefix(kHalf.size());
+    if (halved.empty()) throw UserError(fmt::format("data {}: expected half:SPEC, as in half:fashion-mnist", quote(spec)));
     Dataset data = read_dataset(halved, images);
     while (times-- > 0) data = halved_images(std::move(data));
     return data;

@@ -213,7 +213,7 @@ class BadValues(Program):
 
     def test_data(self):
         for spec, says in {"cifar": "cifar", "fashion-mnits": "did you mean 'fashion-mnist'", "mnist:": "mnist", "mnist": "mnist",
-                           "mnist:/nowhere/at/all": "/nowhere/at/all", "idx:/nowhere": "/nowhere", "synthetic:classes=0": "classes=0", "synthetic:classes=65537": "from 2 to 65536",
+                           "mnist:/nowhere/at/all": "/nowhere/at/all", "half:": "data 'half:': expected half:SPEC", "half:half:": "expected half:SPEC", "idx:/nowhere": "/nowhere", "synthetic:classes=0": "classes=0", "synthetic:classes=65537": "from 2 to 65536",
                            "synthetic:clases=3": "did you mean 'classes'", "cifar10": "cifar10:DIR", "cifar100:/nowhere": "/nowhere", "synthetic:n=0": "n=0", "": "data"}.items():
             self.refused("measure", "--model", MODEL, "--data", spec, "--json", "m.json", says=says)
             self.refused("plan", "--model", MODEL, "--data", spec, "--json", "p.json", says=says) if spec else None
