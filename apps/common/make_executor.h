@@ -19,7 +19,7 @@ inline constexpr std::uint64_t kNoMemoryLimit = std::numeric_limits<std::uint64_
 
 // --memory-limit SIZE
 void add_memory_limit(CLI::App& command, std::uint64_t& limit,
-                      const std::string& help = "what parameters, moments and the step's tensors may take together, e.g. 6GiB "
+                      const std::string& help = "what parameters, moments and the step's tensors may take together, e.g. 6GiB\n"
                                                 "[what is free]");
 
 // `model` was built for `shape`.

@@ -29,7 +29,8 @@ struct NetworkOptions {
 
 // What --help says of --data.
 inline constexpr const char* kDataHelp =
-    "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR, cifar10-subset:DIR,\ncifar100-subset:DIR (of any length) or synthetic[:...];\n"
+    "fashion-mnist, mnist:DIR, idx:DIR, cifar10:DIR, cifar100:DIR, cifar10-subset:DIR,\ncifar100-subset:DIR (of any length) or "
+    "synthetic[:n=8192,test=2048,features=784,\nclasses=10,noise=1,seed=1], with height=, width=, channels= for images;\n"
     "half:SPEC: the same in half the height and width";
 
 void add_network_options(CLI::App& command, NetworkOptions& options);

@@ -70,13 +70,8 @@ void add_measure(CLI::App& app, std::function<int()>& run) {
   add_network_options(*command, o->network);
   command
       ->add_option("--weights", o->weights,
-                   "take the weights from a safetensors file: a checkpoint, or a PyTorch state_dict (of torchvision's "
-                   "resnet18 .. resnet152)")
-      ->type_name("FILE");
-  command->add_option("--json", o->json, "write all statistics as JSON")->type_name("FILE");
-  command
-      ->add_option("--save-tensors", o->tensors,
-                   "write batch, parameters, activations, gradients (safetensors)")
+                   "take the weights from a safetensors file: a checkpoint, or a PyTorch state_dict (of\n"
+                   "torchvision's resnet18 .. resnet152)")
       ->type_name("FILE");
   add_output_file(*command, "--json", o->json, "write all statistics as JSON; -: instead of the tables");
   add_output_file(*command, "--save-tensors", o->tensors,
@@ -87,7 +82,7 @@ void add_measure(CLI::App& app, std::function<int()>& run) {
       "  gradflow measure --model mlp:depth=50,act=sigmoid,init=xavier\n"
       "  gradflow measure --model mlp:depth=50,act=tanh,skip=on --data synthetic --json stats.json\n"
       "  gradflow measure --model mlp:depth=8,width=64 --save-tensors step.safetensors\n"
-      "  python3 -c 'from safetensors.numpy import load_file as f; print(f(\"step.safetensors\").keys())'");
+      "  python3 -c 'from safetensors.numpy import load_file as f; print(*f(\"step.safetensors\"))'  # pip's safetensors");
   command->callback([&run, o] { run = [o] { return run_measure(*o); }; });
 }
 

@@ -88,8 +88,8 @@ void add_train(CLI::App& app, std::function<int()>& run) {
       ->type_name("FILE");
   add_memory_limit(*c, o->memory_limit);
   c->add_flag("--stream", o->stream,
-              "hand batches to the device one by one, the next one read during a step, CIFAR's and uncompressed IDX files "
-              "from the disk; same bits [where the data do not fit on the device]");
+              "hand batches to the device one by one, the next one read during a step, CIFAR's and\n"
+              "uncompressed IDX files from the disk; same bits [where the data do not fit on the device]");
   c->add_flag("--resume", o->resume,
               "go on with the run in --out; all other settings come from its checkpoint");
   c->add_option("--eval-every", o->eval_every, "steps between evaluations on all held-out data [an epoch]")

@@ -99,6 +99,9 @@ class Help(Program):
         for command in COMMANDS:
             text = self.works(*command.split(), "--help")
             self.assertRegex(text, rf"Examples?:\n( .*\n)*  gradflow {command}", command)
+            self.assertLessEqual(max(map(len, text.splitlines())), 120, command)
+            if "--data" in text and command != "plan":
+                self.assertIn("synthetic[:n=8192,test=2048,features=784,", text, command)
         self.assertIn("branch_scale=", self.works("plan", "--help"))
 
     def test_version(self):
