@@ -32,8 +32,10 @@ struct BiasForwardBody {
 
   __device__ void store(std::size_t row, const Pack<W>& in) {
     Pack<W> out;
+    with_op(op, [&]<class One>(const One&) {
 #pragma unroll
-    for (int k = 0; k < W; ++k) out.v[k] = op.template forward<Math>(in.v[k] + bias.v[k]);
+      for (int k = 0; k < W; ++k) out.v[k] = One::template forward<Math>(in.v[k] + bias.v[k]);
+    });
     store_pack(y + row * columns, out);
     if constexpr (kMeasured > 0) {
       Pack<W> z;
@@ -80,12 +82,15 @@ struct BiasBackwardBody {
 
   __device__ void store(std::size_t row, const Loaded& in) {
     Pack<W> out;
+    with_op(op, [&]<class One>(const One&) {
 #pragma unroll
-    for (int k = 0; k < W; ++k) {
-      const float at = kFromInput ? in.saved.v[k] + bias.v[k] : in.saved.v[k];
-      out.v[k] = op.template backward<Math>(at, in.dy.v[k]);
-      sums.of[k] += as_stored<S>(out.v[k]);
-    }
+      for (int k = 0; k < W; ++k) {
+        const float at = kFromInput ? in.saved.v[k] + bias.v[k] : in.saved.v[k];
+        out.v[k] = One::template backward<Math>(at, in.dy.v[k]);
+      }
+    });
+#pragma unroll
+    for (int k = 0; k < W; ++k) sums.of[k] += as_stored<S>(out.v[k]);
     store_pack(dx + row * columns, out);
     if constexpr (kMeasured > 0) {
 #pragma unroll

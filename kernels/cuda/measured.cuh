@@ -63,8 +63,8 @@ struct Measured {
   // `op` decides what counts as saturated.
   template <class Op = ops::Identity, int W>
   __device__ void add(int which, const Pack<W>& pack, const Op& op = {}) {
-#pragma unroll
-    for (int k = 0; k < W; ++k) seen[which].add(pack.v[k], op.saturated(pack.v[k]));
+    seen[which].add(pack);
+    with_op(op, [&]<class One>(const One&) { seen[which].template add_saturated<One>(pack); });
     if (to[which].exponents != nullptr) counts.add(which, pack);
   }
 

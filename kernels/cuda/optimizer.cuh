@@ -105,10 +105,12 @@ struct UpdateBody {
       out.m.v[k] = e.m;
       out.v.v[k] = e.v;
       if constexpr (kStats) {
-        seen_w.add(in.w.v[k]);
-        seen_dw.add(in.dw.v[k]);
         seen_update.add(static_cast<double>(e.w) - static_cast<double>(in.w.v[k]));
       }
+    }
+    if constexpr (kStats) {
+      seen_w.add(in.w);
+      seen_dw.add(in.dw);
     }
     store_pack(w + i, out.w);
     if (copy != nullptr) store_pack(copy + i, out.w);

@@ -24,9 +24,9 @@ struct PointwiseForwardBody {
   __device__ void store(std::size_t i, const Pack<W>& in) {
     Pack<W> out;
 #pragma unroll
-    for (int k = 0; k < W; ++k) out.v[k] = as_stored<S>(Op::template forward<Math>(in.v[k]));
+    for (int k = 0; k < W; ++k) out.v[k] = Op::template forward<Math>(in.v[k]);
     measured.add(0, in);
-    measured.template add<Op>(1, out);
+    measured.template add<Op>(1, as_stored<S>(out));
     store_pack(y + i, out);
   }
 };
@@ -69,10 +69,10 @@ struct PointwiseBackwardBody {
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       const float g = Op::template backward<Math>(in.saved.v[k], in.dy.v[k]);
-      out.v[k] = as_stored<S>(accumulate ? in.dx.v[k] + g : g);
+      out.v[k] = accumulate ? in.dx.v[k] + g : g;
     }
     measured.add(0, in.dy);
-    measured.add(1, out);
+    measured.add(1, as_stored<S>(out));
     store_pack(dx + i, out);
   }
 };
@@ -93,7 +93,7 @@ __device__ inline void pointwise_backward(const S* saved, const S* dy, S* dx, st
       op##_forward_##s(const S* x, S* y, std::size_t n, bool vector) {                                     \
     pointwise_forward<ops::Op, S, 0>(x, y, n, vector, {}, {});                                             \
   }                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads, 3)                                           \
       op##_forward_stats_##s(const S* x, S* y, std::size_t n, bool vector, Sinks x_sinks, Sinks y_sinks,   \
                              ReductionScratch scratch) {                                                   \
     pointwise_forward<ops::Op, S, 2>(x, y, n, vector, {{x_sinks, y_sinks}, {}, {}}, scratch);              \
@@ -102,7 +102,7 @@ __device__ inline void pointwise_backward(const S* saved, const S* dy, S* dx, st
       op##_backward_##s(const S* saved, const S* dy, S* dx, std::size_t n, bool vector, bool accumulate) { \
     pointwise_backward<ops::Op, S, 0>(saved, dy, dx, n, vector, accumulate, {}, {});                       \
   }                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads, 3)                                           \
       op##_backward_stats_##s(const S* saved, const S* dy, S* dx, std::size_t n, bool vector,              \
                               bool accumulate, Sinks dy_sinks, Sinks dx_sinks, ReductionScratch scratch) { \
     pointwise_backward<ops::Op, S, 2>(saved, dy, dx, n, vector, accumulate,                                \

@@ -23,8 +23,8 @@ struct StatsBody {
   }
   template <int W>
   __device__ void store(std::size_t, const Pack<W>& in) {
-#pragma unroll
-    for (int k = 0; k < W; ++k) seen.add(in.v[k], Op::saturated(in.v[k]));
+    seen.add(in);
+    seen.template add_saturated<Op>(in);
   }
 };
 
@@ -129,7 +129,7 @@ __device__ inline void exponent_histogram(const S* x, std::size_t n, bool vector
 }
 
 #define GRADFLOW_PROBE_KERNELS(S, s)                                                                      \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                             \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads, 4)                                          \
       difference_stats_##s(const S* a, const S* b, std::size_t n, bool vector, Stats* difference,         \
                            double* dot, ReductionScratch scratch) {                                       \
     difference_stats(a, b, n, vector, difference, dot, scratch);                                          \

@@ -43,12 +43,15 @@ struct ResidualForwardBody {
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       sum.v[k] = fmaf(skip_factor, in.skip.v[k], branch_factor * in.branch.v[k]);
-      out.v[k] = as_stored<S>(op.template forward<Math>(sum.v[k]));
     }
+    with_op(op, [&]<class One>(const One&) {
+#pragma unroll
+      for (int k = 0; k < W; ++k) out.v[k] = One::template forward<Math>(sum.v[k]);
+    });
     if constexpr (kMeasured > 0) {
       measured.add(0, in.branch);
       measured.add(1, as_stored<S>(sum));
-      measured.add(2, out, op);
+      measured.add(2, as_stored<S>(out), op);
     }
     store_pack(y + i, out);
   }
@@ -110,8 +113,10 @@ struct ResidualBackwardBody {
     measured.add(0, in.dy);
     Pack<W> dz = in.dy;
     if constexpr (kActivation) {
+      with_op(op, [&]<class One>(const One&) {
 #pragma unroll
-      for (int k = 0; k < W; ++k) dz.v[k] = op.template backward<Math>(in.y.v[k], in.dy.v[k]);
+        for (int k = 0; k < W; ++k) dz.v[k] = One::template backward<Math>(in.y.v[k], in.dy.v[k]);
+      });
     }
     if (skip.mode != GradMode::none) write(skip, i, skip_factor, dz, in.dskip);
     if (branch.mode != GradMode::none) {

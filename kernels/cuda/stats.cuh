@@ -1,12 +1,14 @@
 // Statistics in registers: what a thread has seen, how two of them merge, how a total enters a sink.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "gradflow/kernels/stats.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/storage.cuh"
 
 namespace gradflow::kernels::cuda {
 
@@ -64,52 +66,76 @@ struct StatsPartial {
   }
 };
 
+// 1 if a < b, else 0; both below 2^31. 1 if |x| < b, else 0, also for NaN. A comparison would take three instructions to
+// count by, this takes two: a subtraction, and an addition of the sign. Integer instructions, not memory, bound the
+// statistics of bf16, so what can be is subtracted as floats, by units that have nothing else to do.
+__device__ inline unsigned below(unsigned a, unsigned b) { return (a - b) >> 31; }
+__device__ inline unsigned magnitude_below(float x, float b) { return __float_as_uint(fabsf(x) - b) >> 31; }
+
 // Statistics of f32 values as one thread meets them. Counters are 32 bits: a thread of a grid that fills
 // the device would need 2^32 elements of its own (2^50 in all) to overflow one.
 struct StatsOfFloats {
   double sum;
   double sum_squares;
   unsigned zeros;
-  unsigned denormals;
+  unsigned below_normal;  // zeros and denormals
   unsigned nonfinite;
   unsigned saturated;
   unsigned max_bits;
 
-  __device__ void add(float x, bool is_saturated = false) {
-    const double wide = x;
-    const unsigned bits = __float_as_uint(x) & 0x7fffffffu;
-    sum += wide;
-    sum_squares = fma(wide, wide, sum_squares);
-    zeros += bits == 0;
-    denormals += bits - 1 < 0x007fffffu;
-    nonfinite += bits >= 0x7f800000u;
-    saturated += is_saturated;
-    max_bits = bits > max_bits ? bits : max_bits;
+  template <int W>
+  __device__ void add(const Pack<W>& pack) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      const double wide = pack.v[k];
+      const unsigned bits = __float_as_uint(pack.v[k]) & 0x7fffffffu;
+      sum += wide;
+      sum_squares = fma(wide, wide, sum_squares);
+      zeros += magnitude_below(pack.v[k], 0x1p-149f);
+      below_normal += magnitude_below(pack.v[k], 0x1p-126f);
+      nonfinite += below(0x7f7fffffu, bits);
+      max_bits = bits > max_bits ? bits : max_bits;
+    }
+  }
+
+  // Beside add(), of outputs of an op that saturates.
+  template <class Op, int W>
+  __device__ void add_saturated(const Pack<W>& pack) {
+    if constexpr (Op::saturates) {
+#pragma unroll
+      for (int k = 0; k < W; ++k) saturated += Op::saturated(pack.v[k]);
+    }
   }
 
   __device__ StatsPartial partial() const {
-    return {sum, sum_squares, zeros, denormals, nonfinite, saturated, widen_abs_bits(max_bits)};
+    return {sum, sum_squares, zeros, below_normal - zeros, nonfinite, saturated, widen_abs_bits(max_bits)};
   }
 };
 
 // The same for values formed in f64 from f32 data, such as the difference of two f32 numbers. "Denormal"
 // stays what f32 storage calls so.
 struct StatsOfDoubles {
-  StatsPartial seen;
+  double sum;
+  double sum_squares;
+  unsigned zeros;
+  unsigned below_normal;
+  unsigned nonfinite;
+  u64 max_bits;
 
   __device__ void add(double x) {
     const u64 bits = static_cast<u64>(__double_as_longlong(x)) & 0x7fffffffffffffffull;
-    constexpr u64 kSmallestNormal = 0x3810000000000000ull;  // 2^-126 as a double
-    constexpr u64 kInfinity = 0x7ff0000000000000ull;
-    seen.sum += x;
-    seen.sum_squares = fma(x, x, seen.sum_squares);
-    seen.zeros += bits == 0;
-    seen.denormals += bits - 1 < kSmallestNormal - 1;
-    seen.nonfinite += bits >= kInfinity;
-    if (bits > seen.max_abs_bits) seen.max_abs_bits = bits;
+    const auto upper = static_cast<unsigned>(bits >> 32);
+    sum += x;
+    sum_squares = fma(x, x, sum_squares);
+    zeros += x == 0.0;
+    below_normal += below(upper, 0x38100000u);  // 2^-126
+    nonfinite += below(0x7fefffffu, upper);
+    if (bits > max_bits) max_bits = bits;
   }
 
-  __device__ StatsPartial partial() const { return seen; }
+  __device__ StatsPartial partial() const {
+    return {sum, sum_squares, zeros, below_normal - zeros, nonfinite, 0, max_bits};
+  }
 };
 
 // Several partials that travel through one reduction.
