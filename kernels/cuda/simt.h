@@ -4,6 +4,7 @@
 //   SIMT_SHARED(float, sums, [32]);     // block-shared array; uninitialized, as on the device
 //   SIMT_DYNAMIC_SHARED(float, rows);   // the launch's shared_bytes as a float*; one memory, whatever the name
 //   store_relaxed(to, value);           // a store that may meet others to the same place: no data race
+//   near_reciprocal(d);                 // 1 / d to one unit in the last place, for d in [2^-125, 2^125]
 //
 // Everything else is CUDA's own spelling: __global__, threadIdx, __syncthreads, __shfl_down_sync,
 // __ballot_sync, atomicAdd, float4, __nv_bfloat16. On the host these come from simt_host.h, which needs no CUDA headers.
@@ -20,6 +21,15 @@
 template <class T>
 __device__ inline void store_relaxed(T* to, T value) {
   *static_cast<volatile T*>(to) = value;
+}
+__host__ __device__ inline float near_reciprocal(float d) {
+#ifdef __CUDA_ARCH__
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(d));
+  return r;
+#else
+  return 1.0f / d;
+#endif
 }
 #else
 #include "kernels/cuda/simt_host.h"
