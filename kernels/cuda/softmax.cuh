@@ -5,6 +5,7 @@
 // read three times, the second and third time from the cache.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "gradflow/kernels/backend.h"
@@ -14,40 +15,35 @@
 
 namespace gradflow::kernels::cuda {
 
-// The row maximum and where it is first, whether a NaN was seen, and the label's logit on its way from the
-// one lane that read it. `index` is SIZE_MAX until a logit has been seen.
+// The row maximum, and whether a NaN was seen, which it leaves out.
 struct RowScan {
   float largest;
-  float own;
-  unsigned long long index;
   unsigned nan;
 
-  __device__ void see(float x, std::size_t i) {
-    if (index == ~0ull || x > largest || (x == largest && i < index)) {
-      largest = x;
-      index = i;
-    }
+  __device__ void see(float x) {
+    largest = fmaxf(largest, x);
     nan |= x != x;
   }
   __device__ void merge(const RowScan& other) {
-    if (other.index != ~0ull &&
-        (index == ~0ull || other.largest > largest || (other.largest == largest && other.index < index))) {
-      largest = other.largest;
-      index = other.index;
-    }
+    largest = fmaxf(largest, other.largest);
     nan |= other.nan;
-    own += other.own;  // 0 in every lane but one
   }
   __device__ RowScan from_lane(int offset) const {
-    return {__shfl_down_sync(kAllLanes, largest, offset), __shfl_down_sync(kAllLanes, own, offset),
-            __shfl_down_sync(kAllLanes, index, offset), __shfl_down_sync(kAllLanes, nan, offset)};
+    return {__shfl_down_sync(kAllLanes, largest, offset), __shfl_down_sync(kAllLanes, nan, offset)};
   }
 };
 
-struct DoubleSum {
+// The sum of exponentials, and whether a logit before the label's is as large as that.
+struct RowSum {
   double value;
-  __device__ void merge(const DoubleSum& other) { value += other.value; }
-  __device__ DoubleSum from_lane(int offset) const { return {__shfl_down_sync(kAllLanes, value, offset)}; }
+  unsigned earlier;
+  __device__ void merge(const RowSum& other) {
+    value += other.value;
+    earlier |= other.earlier;
+  }
+  __device__ RowSum from_lane(int offset) const {
+    return {__shfl_down_sync(kAllLanes, value, offset), __shfl_down_sync(kAllLanes, earlier, offset)};
+  }
 };
 
 struct LossPartial {
@@ -78,8 +74,12 @@ struct RowLanes {
     return mine;
   }
   template <class T>
+  __device__ T from(unsigned lane, T value) const {
+    return __shfl_sync(kAllLanes, value, static_cast<int>(threadIdx.x % 32 / lanes * lanes) + static_cast<int>(lane));
+  }
+  template <class T>
   __device__ T from_first(T value) const {
-    return __shfl_sync(kAllLanes, value, static_cast<int>(threadIdx.x % 32 / lanes * lanes));
+    return from(0, value);
   }
 
   // take(i, pack) for this lane's packs of x, in order; some of them are loaded first.
@@ -106,30 +106,40 @@ template <int W, class S>
 __device__ inline void softmax_row(const RowLanes& row, const S* x, S* dx, std::int32_t label, double per_row,
                                    LossPartial& partial) {
   const std::size_t own_class = label < 0 ? row.classes : static_cast<std::size_t>(label);
-  RowScan scan{0.0f, 0.0f, ~0ull, 0u};
-  row.template walk<W>(x, [&](std::size_t i, const Pack<W>& logits) {
+  // Read by the lane that may write its gradient over it.
+  const auto own_lane = static_cast<unsigned>(own_class / W) % row.lanes;
+  float own_logit = 0.0f;
+  if (own_class < row.classes && row.index() == own_lane) own_logit = widen(x[own_class]);
+  RowScan scan{__uint_as_float(0xff800000u), 0u};  // -infinity
+  row.template walk<W>(x, [&](std::size_t, const Pack<W>& logits) {
 #pragma unroll
-    for (int k = 0; k < W; ++k) {
-      scan.see(logits.v[k], i + k);
-      if (i + k == own_class) scan.own = logits.v[k];
-    }
+    for (int k = 0; k < W; ++k) scan.see(logits.v[k]);
   });
   scan = row.reduce(scan);
+  own_logit = row.from(own_lane, own_logit);
   const bool any_nan = row.from_first(scan.nan) != 0;
-  const float first_largest = row.from_first(scan.largest), own_logit = row.from_first(scan.own);
+  const float first_largest = row.from_first(scan.largest);
   const float largest = any_nan ? __uint_as_float(0x7fc00000u) : first_largest;
-  DoubleSum sum{0.0};
+  const bool own_largest = own_class < row.classes && own_logit == largest;
+  RowSum sum{0.0, 0u};
   row.template walk<W>(x, [&](std::size_t, const Pack<W>& logits) {
 #pragma unroll
     for (int k = 0; k < W; ++k) sum.value += expf(logits.v[k] - largest);
   });
+  if (own_largest) {  // of equal logits the first is the prediction
+    const RowLanes up_to_label{row.lanes, (own_class / W + 1) * W};
+    up_to_label.template walk<W>(x, [&](std::size_t i, const Pack<W>& logits) {
+#pragma unroll
+      for (int k = 0; k < W; ++k) sum.earlier |= i + k < own_class && logits.v[k] == largest;
+    });
+  }
   sum = row.reduce(sum);
   const double total = row.from_first(sum.value);
   if (row.index() == 0 && row.classes != 0) {
     const double own = own_class < row.classes ? static_cast<double>(own_logit) - static_cast<double>(largest)
                                                : __longlong_as_double(0x7ff8000000000000ll);
     partial.loss += log(total) - own;
-    partial.correct += !any_nan && scan.index == own_class;
+    partial.correct += own_largest && sum.earlier == 0;
   }
   if (dx == nullptr) return;
   const double inverse = 1.0 / total;
@@ -139,8 +149,14 @@ __device__ inline void softmax_row(const RowLanes& row, const S* x, S* dx, std::
   row.template walk<W>(x, [&](std::size_t i, const Pack<W>& logits) {
     Pack<W> out;
 #pragma unroll
-    for (int k = 0; k < W; ++k)
-      out.v[k] = i + k == own_class ? own_gradient : expf(logits.v[k] - largest) * factor;
+    for (int k = 0; k < W; ++k) out.v[k] = expf(logits.v[k] - largest) * factor;
+    const std::size_t at = own_class - i;
+    if (at < W) {
+#pragma unroll
+      for (int k = 0; k < W; ++k) {
+        if (k == static_cast<int>(at)) out.v[k] = own_gradient;
+      }
+    }
     store_pack(dx + i, out);
   });
 }
