@@ -64,10 +64,8 @@ Moments compute_moments(Queue& queue, const Layout& layout, const BatchNormForwa
   const Moments m{a.mean != nullptr ? out(a.mean) : work, work + a.channels,
                   a.inv_std != nullptr ? out(a.inv_std) : work + 2 * a.channels};
   const RunningStatistics running{out(a.running_mean), out(a.running_variance), a.momentum};
-  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_mean), layout.reduce, x, m.mean, a.rows, a.channels,
-         running, queue.scratch);
-  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_variance), layout.reduce, x, m.mean, m.mean_low,
-         m.inv_std, a.rows, a.channels, a.epsilon, running, queue.scratch);
+  launch(queue, GRADFLOW_EITHER(layout, S, batch_norm_moments), layout.reduce, x, m.mean, m.mean_low, m.inv_std, a.rows,
+         a.channels, a.epsilon, running, queue.scratch);
   return m;
 }
 

@@ -1,7 +1,7 @@
 // Batch normalization over the last dimension of x[rows, channels], with what may follow it: an activation,
 // or a residual addition and an activation.
 //
-// Forward in training: batch_norm_mean_f32, batch_norm_variance_f32, batch_norm_apply_f32 (16 bytes an
+// Forward in training: batch_norm_moments_f32, batch_norm_apply_f32 (12 bytes an
 // element, 4 more with a skip); in evaluation the last alone. Backward: batch_norm_backward_sums_f32, then
 // batch_norm_backward_apply_f32 (20 bytes an element, 8 more with an activation, 4 or 8 with a skip). The
 // same in bf16 with half of the bytes: x, y, the skip and their gradients are bf16, all else is f32. What a
@@ -60,58 +60,45 @@ __device__ inline float average_into(float old, double value, double momentum) {
 }
 
 // Sums of W neighboring columns: sum s of column w is at of[s * W + w].
+//
+// One pass, of d = x - center with center the channel's first number: mean = center + mean(d), and the variance is that
+// of d. As the center is one of the numbers, mean(d)^2 is at most rows times the variance, so what cancels leaves f64
+// more digits than f32 has for any matrix that fits in memory, however far from zero the mean is (Chan, Golub, LeVeque,
+// "Algorithms for computing the sample variance", 1983, on shifted data). `mean` is rounded to f32, and mean_low is what
+// that left over.
 template <int W, class S>
-__device__ inline void batch_norm_mean(const S* x, float* mean, std::size_t rows, std::size_t channels,
-                                       const RunningStatistics& running, const ReductionScratch& scratch) {
-  reduce_columns<W, kReduceTileColumns / W>(
-      rows, channels / W, scratch,
-      [=](std::size_t row, std::size_t pack, ColumnSums<W>& sums) {
-        const Pack<W> v = load_pack<W>(x + row * channels + W * pack);
-#pragma unroll
-        for (int w = 0; w < W; ++w) sums.of[w] += static_cast<double>(v.v[w]);
-      },
-      [=](std::size_t pack, const ColumnSums<W>& sums) {
-#pragma unroll
-        for (int w = 0; w < W; ++w) {
-          const std::size_t channel = W * pack + w;
-          const double batch_mean = sums.of[w] / static_cast<double>(rows);
-          mean[channel] = static_cast<float>(batch_mean);
-          if (running.mean != nullptr) {
-            running.mean[channel] = average_into(running.mean[channel], batch_mean, running.momentum);
-          }
-        }
-      });
-}
-
-// `mean` is the true mean rounded to f32. The mean of (x - mean) is what that rounding left over (mean_low),
-// and its square is taken off the variance: the corrected two-pass algorithm (Chan, Golub, LeVeque,
-// "Algorithms for computing the sample variance", 1983, eq. 1.7).
-template <int W, class S>
-__device__ inline void batch_norm_variance(const S* x, const float* mean, float* mean_low, float* inv_std,
-                                           std::size_t rows, std::size_t channels, double epsilon,
-                                           const RunningStatistics& running,
-                                           const ReductionScratch& scratch) {
+__device__ inline void batch_norm_moments(const S* x, float* mean, float* mean_low, float* inv_std, std::size_t rows,
+                                          std::size_t channels, double epsilon, const RunningStatistics& running,
+                                          const ReductionScratch& scratch) {
   reduce_columns<2 * W, kReduceTileColumns / W>(
       rows, channels / W, scratch,
       [=](std::size_t row, std::size_t pack, ColumnSums<2 * W>& sums) {
         const Pack<W> v = load_pack<W>(x + row * channels + W * pack);
+        const Pack<W> center = load_pack<W>(x + W * pack);
 #pragma unroll
         for (int w = 0; w < W; ++w) {
-          const double d = static_cast<double>(v.v[w]) - static_cast<double>(mean[W * pack + w]);
+          const double d = static_cast<double>(v.v[w]) - static_cast<double>(center.v[w]);
           sums.of[w] += d;
           sums.of[W + w] = fma(d, d, sums.of[W + w]);
         }
       },
       [=](std::size_t pack, const ColumnSums<2 * W>& sums) {
         const auto n = static_cast<double>(rows);
+        const Pack<W> center = load_pack<W>(x + W * pack);
 #pragma unroll
         for (int w = 0; w < W; ++w) {
           const std::size_t channel = W * pack + w;
-          const double sum = sums.of[w];
-          double squares = sums.of[W + w] - sum * sum / n;
+          const double shift = sums.of[w] / n;
+          const double batch_mean = static_cast<double>(center.v[w]) + shift;
+          double squares = sums.of[W + w] - sums.of[w] * shift;
           if (squares < 0.0) squares = 0.0;  // rounding; NaN stays
-          mean_low[channel] = static_cast<float>(sum / n);
+          const auto rounded = static_cast<float>(batch_mean);
+          mean[channel] = rounded;
+          mean_low[channel] = static_cast<float>(batch_mean - static_cast<double>(rounded));
           inv_std[channel] = static_cast<float>(1.0 / sqrt(squares / n + epsilon));
+          if (running.mean != nullptr) {
+            running.mean[channel] = average_into(running.mean[channel], batch_mean, running.momentum);
+          }
           if (running.variance != nullptr) {
             const double unbiased = squares / (rows > 1 ? n - 1.0 : 1.0);
             running.variance[channel] = average_into(running.variance[channel], unbiased, running.momentum);
@@ -125,8 +112,53 @@ struct ChannelScale {
   Pack<W> mean, mean_low, factor, shift;
 };
 
-// n = ((x - mean) - mean_low) * (inv_std * scale) + shift, so a mean far from 0 costs no digits. Null
-// mean_low is 0; without inv_std it follows from `variance`. Measured: x, n, what stands in front of op, and y.
+// n = ((x - mean) - mean_low) * (inv_std * scale) + shift, so a mean far from 0 costs no digits. Measured: x, n, what
+// stands in front of op, and y.
+template <class S, int W, int kMeasured>
+struct BatchNormApplyBody {
+  const S* x;  // of this thread's first channel, row 0
+  const S* skip;
+  S* y;
+  std::size_t channels;
+  OutputOp op;
+  float skip_factor, branch_factor;
+  ChannelScale<W> s;
+  Measured<kMeasured, InPlane>& measured;
+
+  struct Loaded {
+    Pack<W> x, skip;
+  };
+  __device__ Loaded load(std::size_t row) const {
+    Loaded in;
+    in.x = load_pack<W>(x + row * channels);
+    if (skip != nullptr) in.skip = load_pack<W>(skip + row * channels);
+    return in;
+  }
+
+  __device__ void store(std::size_t row, const Loaded& in) {
+    Pack<W> normalized, sum, out;
+    measured.add(0, in.x);
+#pragma unroll
+    for (int w = 0; w < W; ++w) {
+      float n = fmaf((in.x.v[w] - s.mean.v[w]) - s.mean_low.v[w], s.factor.v[w], s.shift.v[w]);
+      normalized.v[w] = as_stored<S>(n);
+      if (skip != nullptr) n = fmaf(skip_factor, in.skip.v[w], branch_factor * as_stored<S>(n));
+      sum.v[w] = as_stored<S>(n);
+    }
+    with_op(op, [&]<class One>(const One&) {
+#pragma unroll
+      for (int w = 0; w < W; ++w) out.v[w] = One::template forward<Math>(sum.v[w]);
+    });
+    store_pack(y + row * channels, out);
+    if constexpr (kMeasured > 0) {
+      measured.add(1, normalized);
+      measured.add(2, sum);
+      measured.add(3, as_stored<S>(out), op);
+    }
+  }
+};
+
+// Null mean_low is 0; without inv_std it follows from `variance`.
 template <int W, class S, int kMeasured>
 __device__ inline void batch_norm_apply(const S* x, S* y, const float* scale, const float* shift,
                                         const float* mean, const float* mean_low, const float* inv_std,
@@ -135,47 +167,32 @@ __device__ inline void batch_norm_apply(const S* x, S* y, const float* scale, co
                                         Measured<kMeasured, InPlane> measured, const ReductionScratch& for_sinks) {
   measured.begin();
   const bool adds = tail.skip != nullptr;
-  const OutputOp op{tail.op};
-  const float skip_factor = adds ? tail.gates->forward_skip : 1.0f;
-  const float branch_factor =
-      adds ? static_cast<float>(static_cast<double>(tail.gates->forward_branch) * tail.branch_scale) : 1.0f;
-  walk_columns<kMeasured == 0 ? 4 : 1>(
-      rows, channels / W,
-      [=](std::size_t pack) {
-        ChannelScale<W> s;
+  const std::size_t first = W * (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x);
+  if (first < channels) {
+    ChannelScale<W> s;
 #pragma unroll
-        for (int w = 0; w < W; ++w) {
-          const std::size_t c = W * pack + w;
-          const float inverse =
-              inv_std != nullptr ? inv_std[c]
-                                 : static_cast<float>(1.0 / sqrt(static_cast<double>(variance[c]) + epsilon));
-          s.mean.v[w] = mean[c];
-          s.mean_low.v[w] = mean_low != nullptr ? mean_low[c] : 0.0f;
-          s.factor.v[w] = scale != nullptr ? inverse * scale[c] : inverse;
-          s.shift.v[w] = shift != nullptr ? shift[c] : 0.0f;
-        }
-        return s;
-      },
-      [=, &measured](std::size_t row, std::size_t pack, const ChannelScale<W>& s) {
-        const std::size_t i = row * channels + W * pack;
-        Pack<W> v = load_pack<W>(x + i), before, normalized, sum;
-        if (adds) before = load_pack<W>(tail.skip + i);
-        measured.add(0, v);
-#pragma unroll
-        for (int w = 0; w < W; ++w) {
-          float n = fmaf((v.v[w] - s.mean.v[w]) - s.mean_low.v[w], s.factor.v[w], s.shift.v[w]);
-          normalized.v[w] = as_stored<S>(n);
-          if (adds) n = fmaf(skip_factor, before.v[w], branch_factor * as_stored<S>(n));
-          sum.v[w] = as_stored<S>(n);
-          v.v[w] = op.template forward<Math>(as_stored<S>(n));
-        }
-        store_pack(y + i, v);
-        if constexpr (kMeasured > 0) {
-          measured.add(1, normalized);
-          measured.add(2, sum);
-          measured.add(3, as_stored<S>(v), op);
-        }
-      });
+    for (int w = 0; w < W; ++w) {
+      const std::size_t c = first + w;
+      const float inverse =
+          inv_std != nullptr ? inv_std[c]
+                             : static_cast<float>(1.0 / sqrt(static_cast<double>(variance[c]) + epsilon));
+      s.mean.v[w] = mean[c];
+      s.mean_low.v[w] = mean_low != nullptr ? mean_low[c] : 0.0f;
+      s.factor.v[w] = scale != nullptr ? inverse * scale[c] : inverse;
+      s.shift.v[w] = shift != nullptr ? shift[c] : 0.0f;
+    }
+    BatchNormApplyBody<S, W, kMeasured> body{
+        x + first,
+        adds ? tail.skip + first : nullptr,
+        y + first,
+        channels,
+        OutputOp{tail.op},
+        adds ? tail.gates->forward_skip : 1.0f,
+        adds ? static_cast<float>(static_cast<double>(tail.gates->forward_branch) * tail.branch_scale) : 1.0f,
+        s,
+        measured};
+    walk_rows<kMeasured == 0 ? 3 : 1>(rows, body);
+  }
   measured.finish(rows * channels, for_sinks);
 }
 
@@ -198,12 +215,17 @@ __device__ inline void batch_norm_backward_sums(const S* x, const S* dy, const f
       [=](std::size_t row, std::size_t pack, ColumnSums<2 * W>& sums) {
         const std::size_t i = row * channels + W * pack;
         const Pack<W> v = load_pack<W>(x + i);
-        Pack<W> g = load_pack<W>(dy + i), out;
-        if (tail.y != nullptr) out = load_pack<W>(tail.y + i);
+        Pack<W> g = load_pack<W>(dy + i);
+        if (tail.y != nullptr) {
+          const Pack<W> out = load_pack<W>(tail.y + i);
+          with_op(op, [&]<class One>(const One&) {
+#pragma unroll
+            for (int w = 0; w < W; ++w) g.v[w] = as_stored<S>(One::template backward<Math>(out.v[w], g.v[w]));
+          });
+        }
 #pragma unroll
         for (int w = 0; w < W; ++w) {
-          float d = tail.y != nullptr ? as_stored<S>(op.template backward<Math>(out.v[w], g.v[w])) : g.v[w];
-          if (tail.gates != nullptr) d = as_stored<S>(branch_factor * d);
+          const float d = tail.gates != nullptr ? as_stored<S>(branch_factor * g.v[w]) : g.v[w];
           const float xhat = (v.v[w] - mean[W * pack + w]) * inv_std[W * pack + w];
           sums.of[w] += static_cast<double>(d);
           sums.of[W + w] = fma(static_cast<double>(d), static_cast<double>(xhat), sums.of[W + w]);
@@ -268,7 +290,11 @@ __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const 
         if (tail.y != nullptr) {
           const Pack<W> out = load_pack<W>(tail.y + i);
 #pragma unroll
-          for (int w = 0; w < W; ++w) d.v[w] = as_stored<S>(op.template backward<Math>(out.v[w], d.v[w]));
+          for (int w = 0; w < W; ++w) {  // one branch for all of them spills
+            with_op(op, [&]<class One>(const One&) {
+              d.v[w] = as_stored<S>(One::template backward<Math>(out.v[w], d.v[w]));
+            });
+          }
         }
         if constexpr (kMeasured > 0) {
           Pack<W> at_n = d;
@@ -304,17 +330,12 @@ __device__ inline void batch_norm_backward_apply(const S* x, const S* dy, const 
 }
 
 #define GRADFLOW_BATCH_NORM_KERNELS(S, suffix, W)                                                          \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                              \
-      batch_norm_mean_##suffix(const S* x, float* mean, std::size_t rows, std::size_t channels,            \
-                               RunningStatistics running, ReductionScratch scratch) {                      \
-    batch_norm_mean<W>(x, mean, rows, channels, running, scratch);                                         \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_moments_##suffix(                 \
+      const S* x, float* mean, float* mean_low, float* inv_std, std::size_t rows, std::size_t channels,    \
+      double epsilon, RunningStatistics running, ReductionScratch scratch) {                               \
+    batch_norm_moments<W>(x, mean, mean_low, inv_std, rows, channels, epsilon, running, scratch);          \
   }                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_variance_##suffix(                \
-      const S* x, const float* mean, float* mean_low, float* inv_std, std::size_t rows,                    \
-      std::size_t channels, double epsilon, RunningStatistics running, ReductionScratch scratch) {         \
-    batch_norm_variance<W>(x, mean, mean_low, inv_std, rows, channels, epsilon, running, scratch);         \
-  }                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads) batch_norm_apply_##suffix(                   \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads, 4) batch_norm_apply_##suffix(                \
       const S* x, S* y, const float* scale, const float* shift, const float* mean, const float* mean_low,  \
       const float* inv_std, const float* variance, double epsilon, std::size_t rows, std::size_t channels, \
       BatchNormTail<S> tail) {                                                                             \

@@ -21,24 +21,6 @@ struct OutputOp {
 #undef GRADFLOW_CASE
     f(ops::Identity{});
   }
-
-  template <class M>
-  __device__ float forward(float x) const {
-#define GRADFLOW_CASE(Op, name) \
-  if (id == ops::Op::id) return ops::Op::forward<M>(x);
-    GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_CASE)
-#undef GRADFLOW_CASE
-    return x;
-  }
-
-  template <class M>
-  __device__ float backward(float y, float dy) const {
-#define GRADFLOW_CASE(Op, name) \
-  if (id == ops::Op::id) return ops::Op::backward<M>(y, dy);
-    GRADFLOW_FROM_OUTPUT_OPS(GRADFLOW_CASE)
-#undef GRADFLOW_CASE
-    return dy;
-  }
 };
 
 // Calls f(op) with the struct of ops:: that `op` is, or that an OutputOp names: for several numbers at a time, one

@@ -28,7 +28,7 @@ void CaseList::batch_norm(bool packs) {
   for (const bool training : {true, false}) {
     KernelCase& c = add(training ? "batch_norm_forward" : "batch_norm_apply", variant, "batch norm",
                         "batch_norm_forward", "forward");
-    c.kernels = {kernel("batch_norm_mean"), kernel("batch_norm_variance"), kernel("batch_norm_apply")};
+    c.kernels = {kernel("batch_norm_moments"), kernel("batch_norm_apply")};
     if (!training) c.kernels = {kernel("batch_norm_apply")};
     c.work = work(2, training ? 2 : 1, 1);
     c.bind = [t, training](Backend& b, const Work& w, Pointers p) -> LaunchOnce {
