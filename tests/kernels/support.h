@@ -34,10 +34,22 @@ struct Opened {
   std::string reason;  // why there is none
 };
 
+inline std::map<std::string, Opened>& all_opened() {
+  static std::map<std::string, Opened> all;
+  return all;
+}
+
+// Closes them before main returns. At exit the static objects of CUDA's libraries, which are loaded after this map was
+// made, go before it does, and their handles can no longer be destroyed.
+class CloseBackends final : public ::testing::Environment {
+ public:
+  void TearDown() override { all_opened().clear(); }
+};
+inline ::testing::Environment* const kCloseBackends = ::testing::AddGlobalTestEnvironment(new CloseBackends);
+
 // Opened once a process: starting a device is slow.
 inline Opened& opened(const std::string& name) {
-  static std::map<std::string, Opened> all;
-  auto [at, fresh] = all.try_emplace(name);
+  auto [at, fresh] = all_opened().try_emplace(name);
   if (fresh) {
     if (name == "cpu")
       at->second.backend = open_cpu(2);
