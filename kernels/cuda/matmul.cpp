@@ -56,8 +56,10 @@ class Cublas final : public MatmulLibrary {
   DeviceQueue& queue() const noexcept { return queue_; }
 
  private:
+  // Nothing where the process is ending and the runtime is gone (cudaErrorCudartUnloading): a backend that a static
+  // object owns is destroyed after cuBLAS' own statics, and cublasDestroy would use them.
   void release() noexcept {
-    static_cast<void>(cudaSetDevice(queue_.ordinal()));
+    if (cudaSetDevice(queue_.ordinal()) == cudaErrorCudartUnloading) return;
     static_cast<void>(cublasDestroy(handle_));
     static_cast<void>(cudaFree(workspace_));
     static_cast<void>(cudaGetLastError());

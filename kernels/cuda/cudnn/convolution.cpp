@@ -26,9 +26,11 @@ class Cudnn final : public ConvolutionLibrary {
     if (status != CUDNN_STATUS_SUCCESS) static_cast<void>(cudnnDestroy(handle_));
     check_cudnn(status, "cudnnSetStream");
   }
+  // As cuBLAS' handle (matmul.cpp): left alone where the process is ending and the runtime is gone.
   ~Cudnn() override {
-    static_cast<void>(cudaSetDevice(queue_.ordinal()));
+    const bool ending = cudaSetDevice(queue_.ordinal()) == cudaErrorCudartUnloading;
     prepared_.clear();
+    if (ending) return;
     static_cast<void>(cudnnDestroy(handle_));
     static_cast<void>(cudaGetLastError());
   }
