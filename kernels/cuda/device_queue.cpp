@@ -31,7 +31,8 @@ bool has_no_code(cudaError_t status) {
 void* allocate_on_device(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, bytes);
-  if (status == cudaErrorMemoryAllocation) {
+  // A size that no address space holds may be an invalid value instead; nothing else about the call can be.
+  if (status == cudaErrorMemoryAllocation || status == cudaErrorInvalidValue) {
     static_cast<void>(cudaGetLastError());
     std::size_t available = 0, total = 0;
     if (cudaMemGetInfo(&available, &total) != cudaSuccess) static_cast<void>(cudaGetLastError());
