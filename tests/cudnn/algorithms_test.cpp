@@ -62,6 +62,18 @@ TEST(CudnnAlgorithms, NeverOneThatFailedOrIsNotDeterministic) {
   EXPECT_FALSE(chosen({}, true, all));
 }
 
+TEST(CudnnAlgorithms, NeverOneThatTransforms) {
+  const auto winograd = CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED, fourier = CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING;
+  const std::vector ranking{ranked(winograd, CUDNN_FMA_MATH), ranked(fourier, CUDNN_FMA_MATH), ranked(kFirst, CUDNN_FMA_MATH)};
+  for (const bool any_math : {false, true}) {
+    EXPECT_EQ(chosen(ranking, any_math, {{winograd, 1}, {fourier, 2}, {kFirst, 3}})->algorithm, kFirst);
+    EXPECT_FALSE(chosen(ranking, any_math, {{winograd, 1}, {fourier, 2}}));
+  }
+  EXPECT_TRUE(adds_products(CUDNN_CONVOLUTION_BWD_DATA_ALGO_1) && adds_products(CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1));
+  EXPECT_FALSE(adds_products(CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD));
+  EXPECT_FALSE(adds_products(CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT));
+}
+
 TEST(CudnnAlgorithms, OnMultiplyAddsThoseRankedWithTensorCoresComeLast) {
   const std::vector ranking{ranked(kFirst, CUDNN_TENSOR_OP_MATH), ranked(kSecond, CUDNN_FMA_MATH)};
   const Workspaces all{{kFirst, 1}, {kSecond, 2}};

@@ -15,8 +15,22 @@ struct Chosen {
   std::size_t workspace = 0;  // bytes
 };
 
-// The first of `ranking` that is deterministic, so that a step gives the same bits every time, and that runs under the
-// descriptors as they are: ask(algorithm, &bytes), one of cudnnGetConvolution...WorkspaceSize, must succeed, and what
+// Whether an algorithm adds up the products of the definition. Winograd's and the Fourier transform's do not: they err by
+// more, and where all that a number depends on is zero they leave a rounding error, in a program that counts zeros.
+constexpr bool adds_products(cudnnConvolutionFwdAlgo_t a) {
+  return a == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM || a == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM ||
+         a == CUDNN_CONVOLUTION_FWD_ALGO_GEMM || a == CUDNN_CONVOLUTION_FWD_ALGO_DIRECT;
+}
+constexpr bool adds_products(cudnnConvolutionBwdDataAlgo_t a) {
+  return a == CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 || a == CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+}
+constexpr bool adds_products(cudnnConvolutionBwdFilterAlgo_t a) {
+  return a == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 || a == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1 ||
+         a == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3;
+}
+
+// The first of `ranking` that adds products, that is deterministic, so that a step gives the same bits every time, and
+// that runs under the descriptors as they are: ask(algorithm, &bytes), one of cudnnGetConvolution...WorkspaceSize, must succeed, and what
 // it says is booked. The ranking's own figure is for the kind of arithmetic it ranked, which the descriptors need not
 // allow: in f32 they allow multiply-adds alone. So unless `any_math`, those ranked with tensor cores come last: on
 // multiply-adds they are slower than their rank says. Nothing where no algorithm is left.
@@ -28,7 +42,8 @@ auto choose_algorithm(std::span<const Performance> ranking, bool any_math, const
   };
   for (const bool own_math : {true, false})
     for (const Performance& p : ranking) {
-      if (p.status != CUDNN_STATUS_SUCCESS || p.determinism != CUDNN_DETERMINISTIC || on_own_math(p) != own_math) continue;
+      if (p.status != CUDNN_STATUS_SUCCESS || p.determinism != CUDNN_DETERMINISTIC) continue;
+      if (!adds_products(p.algo) || on_own_math(p) != own_math) continue;
       Chosen<decltype(Performance::algo)> chosen{.algorithm = p.algo};
       if (ask(p.algo, &chosen.workspace) == CUDNN_STATUS_SUCCESS) return chosen;
     }
