@@ -21,11 +21,12 @@ Performance ranked(cudnnConvolutionFwdAlgo_t algorithm, cudnnMathType_t math,
   return p;
 }
 
-// cuDNN's answer under the descriptors: bytes, or that it has no such algorithm.
+// cuDNN's answer: bytes, or that it has no such algorithm.
 using Workspaces = std::map<cudnnConvolutionFwdAlgo_t, std::size_t>;
 
 auto chosen(const std::vector<Performance>& ranking, bool any_math, const Workspaces& workspaces) {
-  return choose_algorithm(std::span(ranking), any_math, [&](auto algorithm, std::size_t* bytes) {
+  return choose_algorithm(std::span(ranking), any_math, [&](auto algorithm, cudnnMathType_t math, std::size_t* bytes) {
+    EXPECT_TRUE(any_math || math == CUDNN_FMA_MATH);
     const auto found = workspaces.find(algorithm);
     if (found == workspaces.end()) return CUDNN_STATUS_NOT_SUPPORTED;
     *bytes = found->second;
@@ -62,9 +63,24 @@ TEST(CudnnAlgorithms, NeverOneThatFailedOrIsNotDeterministic) {
   EXPECT_FALSE(chosen({}, true, all));
 }
 
+// The same algorithm stands in a ranking once for each kind of arithmetic.
+TEST(CudnnAlgorithms, WhereAnyArithmeticWillDoItIsWhatWasRanked) {
+  const std::vector ranking{ranked(kFirst, CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION), ranked(kFirst, CUDNN_DEFAULT_MATH),
+                            ranked(kFirst, CUDNN_TENSOR_OP_MATH)};
+  const auto c = choose_algorithm(std::span(ranking), true, [](auto, cudnnMathType_t math, std::size_t* bytes) {
+    *bytes = 5;
+    return math == CUDNN_TENSOR_OP_MATH ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
+  });
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->math, CUDNN_TENSOR_OP_MATH);
+  EXPECT_EQ(chosen(ranking, true, {{kFirst, 0}})->math, CUDNN_DEFAULT_MATH);
+  EXPECT_EQ(chosen(ranking, false, {{kFirst, 0}})->math, CUDNN_FMA_MATH);
+}
+
 TEST(CudnnAlgorithms, NeverOneThatTransforms) {
   const auto winograd = CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED, fourier = CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING;
-  const std::vector ranking{ranked(winograd, CUDNN_FMA_MATH), ranked(fourier, CUDNN_FMA_MATH), ranked(kFirst, CUDNN_FMA_MATH)};
+  const std::vector ranking{ranked(winograd, CUDNN_FMA_MATH), ranked(fourier, CUDNN_FMA_MATH),
+                            ranked(kFirst, CUDNN_FMA_MATH)};
   for (const bool any_math : {false, true}) {
     EXPECT_EQ(chosen(ranking, any_math, {{winograd, 1}, {fourier, 2}, {kFirst, 3}})->algorithm, kFirst);
     EXPECT_FALSE(chosen(ranking, any_math, {{winograd, 1}, {fourier, 2}}));

@@ -12,11 +12,13 @@ namespace gradflow::kernels::cuda {
 template <class Algorithm>
 struct Chosen {
   Algorithm algorithm{};
-  std::size_t workspace = 0;  // bytes
+  cudnnMathType_t math = CUDNN_DEFAULT_MATH;  // what the descriptor must say when it runs
+  std::size_t workspace = 0;                  // bytes
 };
 
-// Whether an algorithm adds up the products of the definition. Winograd's and the Fourier transform's do not: they err by
-// more, and where all that a number depends on is zero they leave a rounding error, in a program that counts zeros.
+// Whether an algorithm adds up the products of the definition. Winograd's and the Fourier transform's do not: they
+// err by more, and where all that a number depends on is zero they leave a rounding error, in a program that counts
+// zeros.
 constexpr bool adds_products(cudnnConvolutionFwdAlgo_t a) {
   return a == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM || a == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM ||
          a == CUDNN_CONVOLUTION_FWD_ALGO_GEMM || a == CUDNN_CONVOLUTION_FWD_ALGO_DIRECT;
@@ -30,10 +32,11 @@ constexpr bool adds_products(cudnnConvolutionBwdFilterAlgo_t a) {
 }
 
 // The first of `ranking` that adds products, that is deterministic, so that a step gives the same bits every time, and
-// that runs under the descriptors as they are: ask(algorithm, &bytes), one of cudnnGetConvolution...WorkspaceSize, must succeed, and what
-// it says is booked. The ranking's own figure is for the kind of arithmetic it ranked, which the descriptors need not
-// allow: in f32 they allow multiply-adds alone. So unless `any_math`, those ranked with tensor cores come last: on
-// multiply-adds they are slower than their rank says. Nothing where no algorithm is left.
+// that cuDNN has: ask(algorithm, math, &bytes), one of cudnnGetConvolution...WorkspaceSize, must succeed, and what it
+// says is booked. A ranking holds an algorithm once for each kind of arithmetic, and only both together say which
+// kernel runs, so that with `any_math` it runs with what it was ranked with. Without, multiply-adds alone are allowed,
+// whatever was ranked: those ranked with tensor cores come last then, slower on multiply-adds than their rank says.
+// f32 numbers are never made f16 ones. Nothing where no algorithm is left.
 template <class Performance, class Ask>
 auto choose_algorithm(std::span<const Performance> ranking, bool any_math, const Ask& ask)
     -> std::optional<Chosen<decltype(Performance::algo)>> {
@@ -44,8 +47,9 @@ auto choose_algorithm(std::span<const Performance> ranking, bool any_math, const
     for (const Performance& p : ranking) {
       if (p.status != CUDNN_STATUS_SUCCESS || p.determinism != CUDNN_DETERMINISTIC) continue;
       if (!adds_products(p.algo) || on_own_math(p) != own_math) continue;
-      Chosen<decltype(Performance::algo)> chosen{.algorithm = p.algo};
-      if (ask(p.algo, &chosen.workspace) == CUDNN_STATUS_SUCCESS) return chosen;
+      Chosen<decltype(Performance::algo)> chosen{.algorithm = p.algo, .math = any_math ? p.mathType : CUDNN_FMA_MATH};
+      if (chosen.math == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION) continue;
+      if (ask(chosen.algorithm, chosen.math, &chosen.workspace) == CUDNN_STATUS_SUCCESS) return chosen;
     }
   return std::nullopt;
 }

@@ -107,6 +107,7 @@ class CudnnConvolution final : public Convolution {
     library_.queue().activate();
     if (d_.bias)
       broadcast_rows(library_.queue(), d_.dtype, static_cast<const float*>(bias), y, y_count_ / outputs(), outputs());
+    of_.allow(forward_->math);
     Staging at(library_.queue(), {image(x, x_count_), weights(w), result(y, y_count_ * size_of(d_.dtype), d_.bias)});
     check_cudnn(cudnnConvolutionForward(library_.handle(), &kOne, of_.x, at[0], of_.w, at[1], of_.convolution,
                                         forward_->algorithm, workspace, forward_->workspace, beta(d_.bias), of_.y, at[2]),
@@ -117,6 +118,7 @@ class CudnnConvolution final : public Convolution {
     if (mode == GradMode::none) return;
     library_.queue().activate();
     const bool add = mode == GradMode::accumulate;
+    of_.allow(data_->math);
     Staging at(library_.queue(), {image(dy, y_count_), weights(w), result(dx, x_count_ * size_of(d_.dtype), add)});
     check_cudnn(cudnnConvolutionBackwardData(library_.handle(), &kOne, of_.w, at[1], of_.y, at[0], of_.convolution,
                                              data_->algorithm, workspace, data_->workspace, beta(add), of_.x, at[2]),
@@ -129,6 +131,7 @@ class CudnnConvolution final : public Convolution {
     queue.activate();
     const bool add = mode == GradMode::accumulate, bf16 = d_.dtype == DType::bf16;
     char* const room = static_cast<char*>(workspace);
+    of_.allow(weights_->math);
     Staging at(queue, {image(x, x_count_), image(dy, y_count_),
                        result(bf16 ? workspace : dw, weights_count_ * size_of(d_.dtype), add && !bf16)});
     check_cudnn(cudnnConvolutionBackwardFilter(library_.handle(), &kOne, of_.x, at[0], of_.y, at[1], of_.convolution,
@@ -169,13 +172,18 @@ class CudnnConvolution final : public Convolution {
     constexpr int kMost = 16;  // more than there are
     Performance found[kMost];
     int count = 0;
+    of_.allow(of_.math);
     const cudnnStatus_t status = rank(kMost, &count, found);
     if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) {
       count = 0;
     } else {
       check_cudnn(status, "ranking algorithms");
     }
-    return choose_algorithm(std::span<const Performance>(found, static_cast<std::size_t>(count)), any_math_, ask);
+    return choose_algorithm(std::span<const Performance>(found, static_cast<std::size_t>(count)), any_math_,
+                            [&](auto algorithm, cudnnMathType_t math, std::size_t* bytes) {
+                              of_.allow(math);
+                              return ask(algorithm, bytes);
+                            });
   }
 
   Cudnn& library_;

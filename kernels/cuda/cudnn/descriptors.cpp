@@ -69,13 +69,13 @@ std::string text_of(const ConvolutionDesc& d) {
          "x" + std::to_string(d.width) + ")";
 }
 
-ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d, bool tf32) {
+// On tensor cores; for f32 operands the default math is TF32.
+ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d, bool tf32)
+    : math(d.dtype == DType::bf16 ? CUDNN_TENSOR_OP_MATH
+           : tf32                 ? CUDNN_DEFAULT_MATH
+                                  : CUDNN_FMA_MATH) {
   require_size(d);
   const cudnnDataType_t type = d.dtype == DType::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-  // On tensor cores; for f32 operands the default math is TF32.
-  const cudnnMathType_t math = d.dtype == DType::bf16 ? CUDNN_TENSOR_OP_MATH
-                               : tf32                 ? CUDNN_DEFAULT_MATH
-                                                      : CUDNN_FMA_MATH;
   try {
     check_cudnn(cudnnCreateTensorDescriptor(&x), "describing the input");
     check_cudnn(cudnnCreateTensorDescriptor(&y), "describing the output");
@@ -97,7 +97,7 @@ ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d, bool tf
                                         to_int(d.stride_w), 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
         "describing a convolution");
     check_cudnn(cudnnSetConvolutionGroupCount(convolution, to_int(d.groups)), "setting the groups");
-    check_cudnn(cudnnSetConvolutionMathType(convolution, math), "asking for arithmetic");
+    allow(math);
   } catch (...) {
     release();
     throw;
@@ -105,6 +105,10 @@ ConvolutionDescriptors::ConvolutionDescriptors(const ConvolutionDesc& d, bool tf
 }
 
 ConvolutionDescriptors::~ConvolutionDescriptors() { release(); }
+
+void ConvolutionDescriptors::allow(cudnnMathType_t allowed) const {
+  check_cudnn(cudnnSetConvolutionMathType(convolution, allowed), "asking for arithmetic");
+}
 
 std::array<std::int64_t, 4> ConvolutionDescriptors::output_shape() const {
   int n = 0, c = 0, h = 0, width = 0;

@@ -34,9 +34,13 @@ class ConvolutionDescriptors {
   ConvolutionDescriptors(const ConvolutionDescriptors&) = delete;
   ConvolutionDescriptors& operator=(const ConvolutionDescriptors&) = delete;
 
+  // The arithmetic that what comes next may use; at first `math`.
+  void allow(cudnnMathType_t allowed) const;
+
   // batch, height, width, outputs, by cuDNN's own computation.
   std::array<std::int64_t, 4> output_shape() const;
 
+  const cudnnMathType_t math;
   cudnnTensorDescriptor_t x = nullptr, y = nullptr;
   cudnnFilterDescriptor_t w = nullptr;
   cudnnConvolutionDescriptor_t convolution = nullptr;
