@@ -1,5 +1,6 @@
 // The backend as a device: facts, memory, refusals, and what does not depend on the thread count.
 #include <functional>
+#include <stdexcept>
 
 #include "support.h"
 
@@ -55,6 +56,97 @@ TEST_P(BackendBasics, CopyAndFill) {
       EXPECT_TRUE(all_same(b.get(), std::vector<T>(n, T(-0.5))));
     }
   });
+}
+
+// While work is queued, too: the rate of the next step is handed over when this one runs.
+TEST_P(BackendBasics, CopiesInHaveReadTheirSourceWhenTheyReturn) {
+  const std::size_t many = std::size_t{1} << 22;
+  DeviceArray<float> busy(device(), many);
+  for (const bool pinned : {false, true})
+    for (const std::size_t bytes : {std::size_t{32}, std::size_t{4096}, std::size_t{100000}, std::size_t{1} << 22}) {
+      DeviceArray<unsigned char> to(device(), bytes);
+      std::vector<unsigned char> pageable(bytes);
+      void* const locked = pinned ? device().allocate_host(bytes) : nullptr;
+      void* const source = pinned ? locked : pageable.data();
+      std::memset(source, 1, bytes);
+      for (int i = 0; i < (device().is_host() ? 1 : 200); ++i) device().fill(DType::f32, busy.data(), many, i);
+      device().copy_in(to.data(), source, bytes);
+      std::memset(source, 2, bytes);
+      EXPECT_TRUE(to.get() == std::vector<unsigned char>(bytes, 1)) << bytes << " bytes, pinned " << pinned;
+      device().deallocate_host(locked);
+    }
+}
+
+TEST_P(BackendBasics, AMarkerIsWaitedForBeforeTheSourceOfAQueuedCopyIsWrittenAgain) {
+  const std::size_t bytes = std::size_t{1} << 22, rounds = 4;
+  EXPECT_EQ(device().allocate_host(0), nullptr);
+  device().deallocate_host(nullptr);
+  auto* const source = static_cast<unsigned char*>(device().allocate_host(bytes));
+  DeviceArray<unsigned char> to(device(), rounds * bytes);
+  const auto marker = device().make_marker();
+  marker->wait();  // not set yet
+  std::vector<unsigned char> want;
+  for (std::size_t i = 0; i < rounds; ++i) {
+    want.insert(want.end(), bytes, static_cast<unsigned char>(i));
+    std::memset(source, static_cast<int>(i), bytes);
+    device().copy_in_later(to.data() + i * bytes, source, bytes);
+    marker->set();
+    marker->wait();
+  }
+  EXPECT_TRUE(to.get() == want);
+  device().deallocate_host(source);
+}
+
+// What lies in device memory is read by each replay; what was recorded is not run by recording it.
+TEST_P(BackendBasics, ARecordingRepeatsWhatWasQueued) {
+  DeviceArray<float> x(device(), 1000, 1.0f), y(device(), 1000, 0.0f);
+  DeviceArray<unsigned char> cleared(device(), 100, 7);
+  const auto recording = device().record([&] {
+    device().zero(cleared.data(), 100);
+    device().pointwise_backward({.op = PointwiseId::identity,
+                                 .dtype = DType::f32,
+                                 .n = 1000,
+                                 .saved = x.data(),
+                                 .dy = x.data(),
+                                 .dx = y.data(),
+                                 .mode = GradMode::accumulate});
+    device().copy(x.data(), y.data(), 4);
+  });
+  EXPECT_EQ(recording == nullptr, device().is_host());
+  if (!recording) return;
+  EXPECT_EQ(y.get(), std::vector<float>(1000, 0.0f));
+  recording->replay();
+  recording->replay();
+  EXPECT_EQ(y.get(), std::vector<float>(1000, 2.0f));
+  EXPECT_EQ(cleared.get(), std::vector<unsigned char>(100, 0));
+  device().fill(DType::f32, x.data(), 1000, -2);
+  recording->replay();
+  EXPECT_EQ(y.get(), std::vector<float>(1000, 0.0f));
+}
+
+TEST_P(BackendBasics, ARecordingThatFailsLeavesTheDeviceUsable) {
+  if (device().is_host()) return;
+  DeviceArray<float> x(device(), 1000);
+  EXPECT_THROW(device().record([&] {
+    device().fill(DType::f32, x.data(), 1000, 1);
+    throw std::runtime_error("in the middle");
+  }),
+               std::runtime_error);
+  EXPECT_EQ(x.get(), std::vector<float>(1000, 0.0f));
+  device().fill(DType::f32, x.data(), 1000, 2);
+  EXPECT_EQ(x.get(), std::vector<float>(1000, 2.0f));
+}
+
+TEST_P(BackendBasics, ATimerMeasuresWhatWasQueuedBetween) {
+  const std::size_t n = std::size_t{1} << 22;
+  DeviceArray<float> x(device(), n);
+  const auto timer = device().make_timer();
+  timer->start();
+  for (int i = 0; i < 8; ++i) device().fill(DType::f32, x.data(), n, i);
+  timer->stop();
+  const double seconds = timer->seconds();
+  EXPECT_GT(seconds, 8 * 4e-12 * static_cast<double>(n) / 20);  // 20 TB/s
+  EXPECT_LT(seconds, 60);
 }
 
 TEST_P(BackendBasics, OtherElementTypesAreRefused) {
