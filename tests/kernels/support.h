@@ -120,7 +120,11 @@ class DeviceArray {
   DeviceArray(Backend& backend, std::size_t n, T value = {}, std::size_t offset = 0)
       : DeviceArray(backend, std::vector<T>(n, value), offset) {}
   ~DeviceArray() {
-    EXPECT_TRUE(guards_intact()) << "something was written outside an array of " << size_ << " elements";
+    try {
+      EXPECT_TRUE(guards_intact()) << "something was written outside an array of " << size_ << " elements";
+    } catch (const std::exception& e) {  // a device that failed; thrown from here it would end the program
+      ADD_FAILURE() << e.what();
+    }
     backend_.deallocate(base_);
   }
   DeviceArray(const DeviceArray&) = delete;
