@@ -9,7 +9,8 @@ and norms) on one batch in memory.
 Each round runs both programs, one after the other, each in a process of its own, so that a machine whose
 speed drifts treats both alike; printed are the medians of the rounds and the ratio round by round.
 PyTorch gets its better matrix library: with Debian's default OpenBLAS, whose threads fight PyTorch's, it is
-several times slower, and a comparison with that would be unfair.
+several times slower, and a comparison with that would be unfair. It gets the better of that library's kernels, too: on processors
+younger than itself it takes some that are three times slower than others it has, so each is tried first (OPENBLAS_CORETYPE).
 
 Correctness: gradflow writes its batch, weights, loss and gradients as safetensors; PyTorch computes loss and
 gradients from the same weights and batch, and the largest differences are printed, relative to the
@@ -27,6 +28,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import struct
 import subprocess
@@ -321,11 +323,22 @@ def peer(name, threads, steps):
                       "parameters": sum(p.numel() for p in model.parameters())}))
 
 
-def peer_environment(threads):
+def peer_environment(threads, kernels):
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
     for folder in Path("/usr/lib").glob("*/openblas-openmp"):
         environment["LD_LIBRARY_PATH"] = str(folder)
+    if kernels:
+        environment["OPENBLAS_CORETYPE"] = kernels
     return environment
+
+
+def openblas_kernels():
+    """Names of the kernels that OpenBLAS may be told to take on this processor; "": those that it takes by itself."""
+    try:
+        flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M).group(1).split())
+    except (OSError, AttributeError):
+        flags = set()
+    return ["", *(name for name, needed in (("Haswell", "avx2"), ("SkylakeX", "avx512f")) if needed in flags)]
 
 
 def time_ours(name, program, threads, steps, probes):
@@ -338,28 +351,31 @@ def time_ours(name, program, threads, steps, probes):
         return json.loads(out.read_text())
 
 
-def time_theirs(name, threads, steps):
+def time_theirs(name, threads, steps, kernels):
     result = subprocess.run([sys.executable, __file__, "--peer", name, "--threads", str(threads), "--steps", str(steps)], check=True,
-                            stdout=subprocess.PIPE, env=peer_environment(threads))
+                            stdout=subprocess.PIPE, env=peer_environment(threads, kernels))
     return json.loads(result.stdout)
 
 
 def compare_speed(name, arguments):
     steps = arguments.steps if name == "mlp" else max(3, arguments.steps // 10)
+    tried = {k: time_theirs(name, arguments.threads, min(steps, 10), k)["median_ms"] for k in openblas_kernels()}
+    kernels = min(tried, key=tried.get)
     rounds = []
     for _ in range(arguments.rounds):
         ours = time_ours(name, arguments.program, arguments.threads, steps, "none")["median_ms"]
         probed = time_ours(name, arguments.program, arguments.threads, steps, "all")["median_ms"]
-        theirs = time_theirs(name, arguments.threads, steps)["median_ms"]
+        theirs = time_theirs(name, arguments.threads, steps, kernels)["median_ms"]
         rounds.append({"gradflow_ms": ours, "gradflow_probes_ms": probed, "torch_ms": theirs})
     median = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
     ratios = sorted(r["torch_ms"] / r["gradflow_ms"] for r in rounds)
     overhead = statistics.median(r["gradflow_probes_ms"] / r["gradflow_ms"] for r in rounds)
     print(f"one training step, {SPEED[name][0]} in {SPEED[name][2]}, batch 128, {arguments.threads} threads, {arguments.rounds} rounds:\n"
           f"  gradflow {median['gradflow_ms']:.2f} ms, with all scalar probes {median['gradflow_probes_ms']:.2f} ms ({overhead:.3f}x)\n"
-          f"  PyTorch  {median['torch_ms']:.2f} ms\n"
+          f"  PyTorch  {median['torch_ms']:.2f} ms with OpenBLAS' {kernels or 'own choice of'} kernels ("
+          + ", ".join(f"{k or 'own choice'} {ms:.1f} ms" for k, ms in tried.items()) + " when tried)\n"
           f"  gradflow is {statistics.median(ratios):.2f}x as fast (from {ratios[0]:.2f}x to {ratios[-1]:.2f}x)", flush=True)
-    return {"model": SPEED[name][0], "dtype": SPEED[name][2], "rounds": rounds, "probe_overhead": overhead,
+    return {"model": SPEED[name][0], "dtype": SPEED[name][2], "rounds": rounds, "openblas_kernels": kernels, "probe_overhead": overhead,
             "ratio": {"median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]}}
 
 
