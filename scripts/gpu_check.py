@@ -247,7 +247,8 @@ def run_tests(check, programs, env, torch_env, folder, bundled, only):
     # The interpreter of these scripts keeps its own libraries; the program gets those of the bundle.
     launcher = write_launcher(os.path.join(folder, "gradflow.sh"), programs["gradflow"], env)
     wants = {"networks against NumPy": (["tests/golden/check_tensors.py"], "numpy"),
-             "networks against PyTorch": (["scripts/compare_torch.py", "--no-speed"], "torch")}
+             "networks against PyTorch": (["scripts/compare_torch.py", "--no-speed"], "torch"),
+             "events in TensorBoard": (["scripts/check_tensorboard.py"], "tensorboard")}
     started, limit, running = time.monotonic(), round(check.left()), {}
     with concurrent.futures.ThreadPoolExecutor(len(wants)) as pool:
         for name, (script, module) in wants.items():

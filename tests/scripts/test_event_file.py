@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The event file of `gradflow train --tensorboard`, decoded by hand: record lengths, both CRCs of each record, every field of every
-message; and its numbers against log.jsonl. (No Debian package holds TensorBoard's own reader.)
+message; and its numbers against log.jsonl. No Debian package holds TensorBoard's own reader: scripts/check_tensorboard.py asks that
+one where there is one, and is tested here with the numbers decoded by hand.
 
 Usage: test_event_file.py PROGRAM
 """
@@ -12,7 +13,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import types
 import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
+import check_tensorboard
 
 PROGRAM = ""
 
@@ -177,6 +182,26 @@ class EventFile(unittest.TestCase):
         self.assertEqual(restarts, [10])
         self.assertEqual([step for step, _ in values["loss/train"]], [10, 11, 12])
         self.assertNotEqual(first, second)
+
+    def test_what_tensorboard_reads_is_held_against_the_log(self):
+        train(self.out, *check_tensorboard.RUN)
+        (path,) = self.files()
+        _, values, _ = decode(path)
+        histograms = [tag for tag, points in values.items() if isinstance(points[0][1], dict)]
+        reader = types.SimpleNamespace(
+            Tags=lambda: {"scalars": [tag for tag in values if tag not in histograms], "histograms": histograms},
+            Scalars=lambda tag: [types.SimpleNamespace(step=step, value=value) for step, value in values[tag]],
+            Histograms=lambda tag: [types.SimpleNamespace(step=step, histogram_value=types.SimpleNamespace(bucket=h[7], bucket_limit=h[6]))
+                                    for step, h in values[tag]])
+        with open(os.path.join(self.out, "log.jsonl"), encoding="utf-8") as file:
+            log = [json.loads(line) for line in file]
+        self.assertEqual(list(check_tensorboard.faults(log, reader)), [])
+        step, loss = values["loss/train"][3]
+        values["loss/train"][3] = (step, loss * 1.001)
+        del values[histograms[0]][1]
+        del values["loss/held_out"]
+        wrong = list(check_tensorboard.faults(log, reader))
+        self.assertEqual([line.split(":")[0] for line in wrong], ["loss/train", "loss/held_out", histograms[0]], wrong)
 
     def test_a_damaged_file_is_noticed(self):
         train(self.out, *RUN)
