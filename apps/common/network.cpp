@@ -48,8 +48,14 @@ void add_no_fuse(CLI::App& command, bool& no_fuse) {
   command.add_flag("--no-fuse", no_fuse, "keep layers that could be one pass apart");
 }
 
+void check_batch(const ModelSpec& spec, std::int64_t batch) {
+  if (batch == 1 && !spec.conv && spec.mlp.batch_norm)
+    throw UserError("--batch 1: batch norm over one sample makes every number 0: take 2 or more, or norm=none");
+}
+
 Network open_network(const NetworkOptions& o) {
   const ModelSpec spec = parse_model(o.model);
+  check_batch(spec, o.batch);
   check_device_name(o.device);
   Network n;
   n.data = open_dataset(o.data);

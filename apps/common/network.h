@@ -41,6 +41,9 @@ void add_output_file(CLI::App& command, const std::string& option, std::string& 
 // --no-fuse
 void add_no_fuse(CLI::App& command, bool& no_fuse);
 
+// UserError where batch norm would have one number a unit, which becomes 0 whatever it was.
+void check_batch(const ModelSpec& spec, std::int64_t batch);
+
 struct Network {  // members in the order in which they depend on each other
   std::unique_ptr<Backend> device;
   Dataset data;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "apps/common/network.h"
 #include "apps/common/precision.h"
 #include "apps/study/layer_probes.h"
 #include "gradflow/engine/device.h"
@@ -247,6 +248,7 @@ Session open_session(const TrainOptions& o) {
         fmt::format("{} holds a run already: add --resume to go on with it, or choose another folder",
                     quote(o.out, 400)));
 
+  check_batch(s.settings.model, s.settings.batch);
   s.data = open_dataset(s.settings.data);
   s.order = std::make_unique<BatchOrder>(s.data.train.count(), static_cast<std::size_t>(s.settings.batch),
                                          s.settings.seed);

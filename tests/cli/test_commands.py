@@ -153,6 +153,8 @@ class BadValues(Program):
             self.refused("plan", "--model", MODEL, "--batch", batch, says="--batch")
         self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "65", says="65")
         self.refused("bench", "step", "--model", MODEL, "--data", DATA, "--batch", "65", says="64")
+        for command in (["measure"], ["bench", "step"], ["train", "--optimizer", "sgd", "--lr", "0.1", "--steps", "1"]):
+            self.refused(*command, "--model", "mlp:depth=3,width=4,norm=bn", "--data", DATA, "--batch", "1", says="take 2 or more")
         for seed in ("-1", "x", "18446744073709551616"):
             self.refused("measure", "--model", MODEL, "--data", DATA, "--batch", "4", "--seed", seed, says="--seed")
         train = ["train", "--model", MODEL, "--data", DATA, "--batch", "8", "--optimizer", "sgd", "--lr", "0.1", "--steps", "1"]
