@@ -5,6 +5,7 @@
 //   SIMT_DYNAMIC_SHARED(float, rows);   // the launch's shared_bytes as a float*; one memory, whatever the name
 //   store_relaxed(to, value);           // a store that may meet others to the same place: no data race
 //   near_reciprocal(d);                 // 1 / d to one unit in the last place, for d in [2^-125, 2^125]
+//   max_or_nan(a, b);                   // the larger; NaN, always the same one, where either is
 //
 // Everything else is CUDA's own spelling: __global__, threadIdx, __syncthreads, __shfl_down_sync,
 // __ballot_sync, atomicAdd, float4, __nv_bfloat16. On the host these come from simt_host.h, which needs no CUDA headers.
@@ -30,6 +31,11 @@ __host__ __device__ inline float near_reciprocal(float d) {
 #else
   return 1.0f / d;
 #endif
+}
+__device__ inline float max_or_nan(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
 }
 #else
 #include "kernels/cuda/simt_host.h"

@@ -175,6 +175,9 @@ inline long long __double_as_longlong(double x) { return std::bit_cast<long long
 inline double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
 // As far off as the device's may be, so that tests see what becomes of it.
 inline float near_reciprocal(float d) { return std::bit_cast<float>(std::bit_cast<unsigned>(1.0f / d) - 1u); }
+inline float max_or_nan(float a, float b) {
+  return std::isnan(a) || std::isnan(b) ? std::bit_cast<float>(0x7fffffffu) : std::fmax(a, b);
+}
 inline float __bfloat162float(__nv_bfloat16 x) { return gradflow::to_float(x.value); }
 inline __nv_bfloat16 __float2bfloat16_rn(float x) { return {gradflow::to_bf16(x)}; }
 inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {

@@ -169,7 +169,7 @@ TEST_F(Matrix, BatchNormBackward) {
 TEST_F(Matrix, SoftmaxCrossEntropy) {
   for (const auto [rows, classes] :
        {MatrixShape{1, 1}, MatrixShape{1, 2}, MatrixShape{3, 10}, MatrixShape{40, 33}, MatrixShape{300, 10},
-        MatrixShape{37, 12}, MatrixShape{9, 1000}}) {
+        MatrixShape{37, 12}, MatrixShape{9, 1000}, MatrixShape{3, 1028}, MatrixShape{2, 2500}}) {
     for (const bool in_place : {false, true}) {
       for (const int kind : {0, 1, 2}) {  // ordinary, tied and large, with NaN and infinities
         // Packs of logits where they come in fours, or single ones; 1 to 32 lanes a row.
