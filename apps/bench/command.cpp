@@ -60,7 +60,7 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->check(one_of({"none", "all"}))
       ->type_name("none|all")
       ->capture_default_str();
-  step->add_option("--repeat", o->step.repeat, "samples")
+  step->add_option("--repeat", o->step.repeat, "samples, each of as many steps as take 2 ms (on a GPU 20)")
       ->check(whole_number(1, 1000000))
       ->type_name("N")
       ->capture_default_str();

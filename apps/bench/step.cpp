@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <map>
 #include <optional>
 
+#include "apps/bench/step_clock.h"
 #include "apps/measure/save_tensors.h"
 #include "gradflow/kernels/error.h"
 
@@ -24,29 +24,6 @@ OptimizerConfig optimizer_config(const std::string& name) {
   return c;
 }
 
-class Stepper {
- public:
-  // `count`: the steps made so far; networks that share an optimizer share it.
-  Stepper(Executor& executor, Optimizer* optimizer, std::int64_t& count)
-      : executor_(executor), optimizer_(optimizer), count_(count) {}
-
-  double seconds(int steps) {  // of one step, as the mean of so many
-    executor_.backend().synchronize();
-    const auto start = Clock::now();
-    for (int i = 0; i < steps; ++i) {
-      if (optimizer_) optimizer_->set_step(++count_);
-      executor_.step();
-    }
-    executor_.backend().synchronize();
-    return std::chrono::duration<double>(Clock::now() - start).count() / steps;
-  }
-
- private:
-  Executor& executor_;
-  Optimizer* optimizer_;
-  std::int64_t& count_;
-};
-
 void summarize(Timing& t) {
   std::vector<double> sorted = t.samples;
   std::ranges::sort(sorted);
@@ -57,13 +34,13 @@ void summarize(Timing& t) {
 }
 
 // A sample of one network after the other: what the previous one left in the caches is used up first.
-double sample(Stepper& stepper, int steps, bool alternate) {
+double sample(StepClock& stepper, int steps, bool alternate) {
   if (alternate) stepper.seconds(1);
   return stepper.seconds(steps);
 }
 
 // At least three steps and a fifth of a second: libraries set themselves up, clocks rise, a recording is made.
-double warm_up(Stepper& stepper) {
+double warm_up(StepClock& stepper) {
   double best = stepper.seconds(1);
   const auto start = Clock::now();
   for (int i = 0; i < 3 || Clock::now() - start < std::chrono::milliseconds(200); ++i)
@@ -72,10 +49,9 @@ double warm_up(Stepper& stepper) {
 }
 
 // `plain`: the same step without probes, null if it is not wanted.
-void time_steps(Executor& executor, Stepper& stepper, Stepper* plain, const StepOptions& o, StepResult& r) {
+void time_steps(Executor& executor, StepClock& stepper, StepClock* plain, const StepOptions& o, StepResult& r) {
   if (plain) warm_up(*plain);
-  // A sample lasts about 2 ms or more, so that the clock and the wait at its end do not count.
-  const int steps = std::clamp(static_cast<int>(std::ceil(2e-3 / std::max(warm_up(stepper), 1e-9))), 1, 10000);
+  const int steps = steps_of_sample(executor.backend(), warm_up(stepper));
   r.step.steps = r.step_without_probes.steps = steps;
   if (o.profile_step > 0) {
     if (o.profile_step > 1) stepper.seconds(o.profile_step - 1);
@@ -184,6 +160,7 @@ StepResult bench_step(const StepOptions& o) {
   r.device = device.name, r.device_model = device.model, r.libraries = device.libraries,
   r.precision = device.precision;
   r.threads = device.threads;
+  r.clock = clock_text(network.device->is_host());
   r.parameters = network.model.graph.parameter_count();
   r.images = network.model.spec.conv.has_value();
   r.own_layers = network.model.graph.nodes().size();
@@ -193,9 +170,15 @@ StepResult bench_step(const StepOptions& o) {
   if (!o.tensors.empty())
     save_inputs(o.tensors, executor, *network.parameters, {{"model", o.network.model}, {"data", o.network.data}});
   std::int64_t count = 0;
-  Stepper stepper(executor, updates, count);
-  std::optional<Stepper> without;
-  if (plain) without.emplace(*plain, updates, count);
+  const auto step_of = [&](Executor& e) {  // networks that share an optimizer share the count of its steps
+    return [&] {
+      if (updates) updates->set_step(++count);
+      e.step();
+    };
+  };
+  StepClock stepper(executor.backend(), step_of(executor));
+  std::optional<StepClock> without;
+  if (plain) without.emplace(plain->backend(), step_of(*plain));
   stepper.seconds(1);
   r.first_loss = mean(executor.take_loss());
   time_steps(executor, stepper, without ? &*without : nullptr, o, r);

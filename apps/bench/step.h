@@ -47,6 +47,7 @@ struct StepMemory {
 
 struct StepResult {
   std::string device, device_model, libraries, precision;
+  std::string clock;  // "the steady clock", "device events": what all times below are by
   int threads = 1;
   std::size_t parameters = 0, probes = 0;
   bool images = false;  // a sample is an image

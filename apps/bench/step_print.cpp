@@ -114,7 +114,7 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
       o.network.model, r.parameters, storage_text(parse_dtype(o.network.precision.dtype)), o.network.data, o.network.batch, r.precision,
       o.optimizer, o.probes ? fmt::format("all ({})", r.probes) : "none", layers_text(o, r), r.device,
       r.device_model, r.libraries, version(), git_revision(), build_summary());
-  out += fmt::format("{:<16} {:>13} {:>13} {:>13}   samples\n", "", "median", "min", "max");
+  out += fmt::format("{:<16} {:>13} {:>13} {:>13}   samples x steps, by {}\n", "", "median", "min", "max", r.clock);
   out += timing_row("step", r.step);
   if (o.probes) {
     out += timing_row("without probes", r.step_without_probes);
@@ -151,6 +151,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                   {"device_model", r.device_model},
                   {"libraries", r.libraries},
                   {"precision", r.precision},
+                  {"clock", r.clock},
                   {"threads", r.threads},
                   {"model", o.network.model},
                   {"data", o.network.data},

@@ -552,6 +552,9 @@ class Bench(Program):
         self.assertLessEqual(b["min_ms"], b["median_ms"])
         self.assertLessEqual(b["median_ms"], b["max_ms"])
         self.assertEqual(len(b["samples_ms"]), 3)
+        self.assertEqual(b["context"]["clock"], "the steady clock")
+        self.assertIn("samples x steps, by the steady clock\n", text)
+        self.assertIn(f"3 x {b['steps_per_sample']}\n", text)
         self.assertGreater(b["ceilings"]["matmul_gflops_per_second"], 0)
         self.assertGreater(b["ceilings"]["triad_gbytes_per_second"], 0)
         for rows in (b["groups"], b["layers"]):

@@ -13,6 +13,7 @@ import tempfile
 import time
 import types
 import unittest
+from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
@@ -381,6 +382,29 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         decayed, rest = torch_models.decay_groups(iter(parameters), 5e-4)
         self.assertEqual(([p.name for p in decayed["params"]], decayed["weight_decay"]), (["conv1.weight", "fc.weight"], 5e-4))
         self.assertEqual(([p.name for p in rest["params"]], rest["weight_decay"]), (["bn1.weight", "bn1.bias", "fc.bias", "scale"], 0))
+
+
+class Peer(unittest.TestCase):
+    """bench_torch_step.py with a made-up PyTorch whose events are 10 ms apart, and whatever is asked of it."""
+
+    def measure(self, **of_cuda):
+        import bench_torch_step
+        import torch_models
+        torch = mock.MagicMock(__version__="9.9")
+        self.events = torch.cuda.Event.return_value
+        self.events.elapsed_time.return_value = 10.0
+        for name, values in of_cuda.items():
+            getattr(torch.cuda, name).side_effect = values
+        options = types.SimpleNamespace(device="cuda", dtype="f32", work="mlp-4", batch=8, tensors=None, compile=False, repeat=3, seconds=60)
+        with mock.patch.object(torch_models, "training_peer", return_value=(mock.MagicMock(), mock.MagicMock(), 10)), \
+                mock.patch.object(torch_models, "decay_groups", return_value=[]):
+            return bench_torch_step.measure(torch, options)
+
+    def test_a_sample_is_twenty_milliseconds_of_device_events(self):
+        record = self.measure()
+        self.assertEqual((record["steps_per_sample"], record["samples"], record["clock"]), (2, 3, "device events"))
+        self.assertEqual((record["median_ms"], record["min_ms"]), (5.0, 5.0))
+        self.assertEqual(self.events.record.call_count, 2 * self.events.elapsed_time.call_count)
 
 
 class Whole(WithFolder):
