@@ -127,7 +127,10 @@ def kind_lines(rows, most=6):
             cells.append([row["name"], g["name"], str(g["launches"]), figure(g["ms"], 3), figure(g["floor_ms"], 3), figure(g["gflops_per_second"], 0, 1e-3),
                           figure(g["gbytes_per_second"], 0)])
     head = ["network", "kind", "launches", "ms", "floor", "TFLOP/s", "GB/s"]
-    return ["", "Launches run singly and waited for, by kind; the step itself does not wait between them.", "", *table(head, cells)] if cells else []
+    nothing = max(((row["ours"].get("graph") or {}).get("launch_times", {}).get("nothing_ms", 0) for row in rows), default=0)
+    text = ("Launches by kind, each between two device events and none waited for; medians of a few passes. "
+            + (f"A pair of events with nothing between shows {figure(nothing, 1, 1e3)} us, which every launch's time holds." if nothing else ""))
+    return ["", text.strip(), "", *table(head, cells)] if cells else []
 
 
 def training_lines(rows):

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "apps/bench/median.h"
 #include "apps/bench/step_clock.h"
 #include "apps/measure/save_tensors.h"
 #include "gradflow/kernels/error.h"
@@ -25,12 +26,9 @@ OptimizerConfig optimizer_config(const std::string& name) {
 }
 
 void summarize(Timing& t) {
-  std::vector<double> sorted = t.samples;
-  std::ranges::sort(sorted);
-  const std::size_t n = sorted.size();
-  t.minimum = sorted.front();
-  t.maximum = sorted.back();
-  t.median = n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+  t.minimum = std::ranges::min(t.samples);
+  t.maximum = std::ranges::max(t.samples);
+  t.median = median_of(t.samples);
 }
 
 // A sample of one network after the other: what the previous one left in the caches is used up first.
@@ -78,17 +76,12 @@ void add(LaunchTiming& sum, const LaunchTiming& t, const std::string& name, cons
   sum.cost.flops += t.cost.flops;
 }
 
-void time_launches(Executor& executor, StepResult& r) {
-  std::vector<double> best;
-  for (int run = 0; run < 5; ++run) {
-    const std::vector<double> seconds = executor.time_launches();
-    if (best.empty()) best = seconds;
-    for (std::size_t i = 0; i < best.size(); ++i) best[i] = std::min(best[i], seconds[i]);
-  }
+void add_launches(const Executor& executor, const LaunchTimes& times, StepResult& r) {
+  r.nothing_seconds = times.nothing;
   std::map<std::string, LaunchTiming> groups;
   std::map<NodeId, LaunchTiming> layers;  // nodes are numbered in order
   std::vector<LaunchTiming> others;       // launches of no layer: an update of all parameters, a probe's own
-  for (std::size_t i = 0; i < best.size(); ++i) {
+  for (std::size_t i = 0; i < times.launches.size(); ++i) {
     const Launch& l = executor.plan().launches[i];
     const std::string type = l.node == kNobody ? "" : std::string(executor.graph().node(l.node).layer->type());
     const bool pass = l.kind == LaunchKind::forward || l.kind == LaunchKind::backward;
@@ -97,7 +90,7 @@ void time_launches(Executor& executor, StepResult& r) {
         .name = executor.launch_name(l),
         .group = group,
         .launches = 1,
-        .seconds = best[i],
+        .seconds = times.launches[i],
         .floor = std::max(l.cost.flops / r.ceilings.matmul_flops, l.cost.bytes / r.ceilings.triad_bytes),
         .cost = l.cost};
     r.launches.push_back(t);
@@ -184,7 +177,7 @@ StepResult bench_step(const StepOptions& o) {
   time_steps(executor, stepper, without ? &*without : nullptr, o, r);
   executor.take_loss();
   r.ceilings = measure_ceilings(*network.device, network.model.graph.dtype());
-  time_launches(executor, r);
+  add_launches(executor, time_launches(executor), r);
   r.loss = mean(executor.take_loss());
   r.disturbance =
       disturbance(r.load, r.step.minimum, r.step.median, network.device->is_host() ? r.threads : 1);

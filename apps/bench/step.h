@@ -31,7 +31,7 @@ struct Timing {
 struct LaunchTiming {
   std::string name, group;  // "block07.linear backward", "linear backward"
   int launches = 1;
-  double seconds = 0;  // the best of several runs, measured singly
+  double seconds = 0;  // the median of several passes, each launch timed by itself
   double floor = 0;    // of them, what the ceilings allow: each launch at the slower of its FLOPs and its bytes
   Cost cost;
 };
@@ -63,6 +63,7 @@ struct StepResult {
   std::vector<LaunchTiming> groups;    // by layer type and kind, slowest first
   std::vector<LaunchTiming> layers;    // by layer, in order: all its launches
   double launch_seconds = 0;           // sum over the launches
+  double nothing_seconds = 0;          // what the clock shows where nothing is between two readings
   double floor = 0;                    // sum over the launches
   Cost cost;
   Ceilings ceilings;

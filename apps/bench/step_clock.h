@@ -1,10 +1,10 @@
-// The clock of a training step: how long one takes, as the mean of many in a row.
+// The clocks of a training step: of steps in a row, and of its launches one by one.
 #pragma once
 
 #include <functional>
 #include <memory>
 
-#include "gradflow/kernels/backend.h"
+#include "gradflow/engine/executor.h"
 
 namespace gradflow::app {
 
@@ -25,6 +25,12 @@ class StepClock {
 // How many steps of so many seconds make a sample. On the host 2 ms or more, so that the clock does not count; on a device
 // that queues its work 20 ms, as scripts/bench_torch_step.py has it for PyTorch, so that the first launch does not.
 int steps_of_sample(const kernels::Backend& backend, double seconds);
+
+inline constexpr int kLaunchPasses = 5;
+
+// Executor::time_launches() so many times, of each launch the median. A device that queues its work clears memory before each
+// pass, for about twice as long as the host takes to queue the launches, so that none of them waits for the host.
+LaunchTimes time_launches(Executor& executor);
 
 // What the backend's timer is, for whoever reads a time.
 const char* clock_text(bool host);

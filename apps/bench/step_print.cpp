@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/bench/step.h"
+#include "apps/bench/step_clock.h"
 #include "apps/common/text_table.h"
 #include "apps/report/json.h"
 #include "gradflow/engine/version.h"
@@ -137,7 +138,9 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
                      ms(r.floor), per_second(r.step.median, r.floor));
   out += memory_line(r.memory);
   out += '\n' + launch_table("by kind", r.groups, r).text(width);
-  out += fmt::format("\nLaunches run singly sum to {:.3f} ms.\n\n", ms(r.launch_seconds));
+  out += fmt::format(
+      "\nLaunches sum to {:.3f} ms: of each the median of {} passes, one behind the other, by {} (around nothing:\n{:.4f} ms).\n\n",
+      ms(r.launch_seconds), kLaunchPasses, r.clock, ms(r.nothing_seconds));
   out += rows_text("layer", r.layers, r, all_launches, width) + '\n';
   return out + rows_text("launch", r.launches, r, all_launches, width);
 }
@@ -185,6 +188,10 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
                {"other_cores", r.load.other_cores ? Json(*r.load.other_cores) : Json()},
                {"preempted", r.load.preempted},
                {"disturbance", r.disturbance}};
+  j["launch_times"] = {{"clock", r.clock},
+                       {"passes", kLaunchPasses},
+                       {"sum_ms", ms(r.launch_seconds)},
+                       {"nothing_ms", ms(r.nothing_seconds)}};
   j["groups"] = json_of(r.groups);
   j["layers"] = json_of(r.layers);
   j["launches"] = json_of(r.launches);

@@ -112,16 +112,27 @@ std::vector<std::uint8_t> Executor::read_alive(int probe) const { return s_->bin
 void Executor::reset_alive() { s_->binding.clear_alive(); }
 std::string Executor::launch_name(const Launch& launch) const { return s_->binding.name_of_launch(launch); }
 
-std::vector<double> Executor::time_launches() {
-  std::vector<double> seconds;
-  for (int i = 0; i < s_->whole().second; ++i) {
-    backend().synchronize();
-    const auto start = std::chrono::steady_clock::now();
-    s_->binding.launch(i, s_->probing);
-    backend().synchronize();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+LaunchTimes Executor::time_launches(const std::function<void()>& lead) {
+  using Clock = std::chrono::steady_clock;
+  const int count = s_->whole().second;
+  std::vector<std::unique_ptr<kernels::Timer>> timers;
+  for (int i = 0; i <= count; ++i) timers.push_back(backend().make_timer());
+  backend().synchronize();
+  if (lead) lead();
+  const auto start = Clock::now();
+  for (int i = 0; i <= count; ++i) {
+    kernels::Timer& timer = *timers[static_cast<std::size_t>(i)];
+    timer.start();
+    if (i < count) s_->binding.launch(i, s_->probing);
+    timer.stop();
   }
-  return seconds;
+  LaunchTimes times;
+  times.queueing = std::chrono::duration<double>(Clock::now() - start).count();
+  backend().synchronize();
+  for (const auto& timer : timers) times.launches.push_back(timer->seconds());
+  times.nothing = times.launches.back();
+  times.launches.pop_back();
+  return times;
 }
 
 }  // namespace gradflow

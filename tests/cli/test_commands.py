@@ -560,6 +560,11 @@ class Bench(Program):
         for rows in (b["groups"], b["layers"]):
             for key in ("ms", "floor_ms", "bytes", "flops", "launches"):
                 self.assertAlmostEqual(sum(row[key] for row in rows), sum(launch[key] for launch in b["launches"]), places=6)
+        times = b["launch_times"]
+        self.assertEqual((times["clock"], times["passes"]), ("the steady clock", 5))
+        self.assertAlmostEqual(times["sum_ms"], sum(launch["ms"] for launch in b["launches"]), places=6)
+        self.assertLess(times["nothing_ms"], times["sum_ms"])
+        self.assertIn("of each the median of 5 passes, one behind the other, by the steady clock", text)
         self.assertAlmostEqual(b["floor_ms"], sum(launch["floor_ms"] for launch in b["launches"]), places=9)
         for launch in b["launches"]:
             slower = max(launch["flops"] / b["ceilings"]["matmul_gflops_per_second"], launch["bytes"] / b["ceilings"]["triad_gbytes_per_second"])

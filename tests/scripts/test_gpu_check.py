@@ -70,8 +70,9 @@ class Summary(unittest.TestCase):
     def test_where_the_time_of_a_step_goes(self):
         kinds = [{"name": f"kind {i}", "launches": 2, "ms": 0.1 * i, "floor_ms": 0.05, "gflops_per_second": 4000.0, "gbytes_per_second": 500.0} for i in range(9)]
         row = training_row()
-        row["ours"]["graph"]["groups"] = kinds
+        row["ours"]["graph"].update(groups=kinds, launch_times={"nothing_ms": 0.0015})
         lines = gpu_summary.kind_lines([row, training_row(), training_row(ours={})])
+        self.assertIn("A pair of events with nothing between shows 1.5 us", lines[1])
         self.assertEqual(lines[5], "| Made-up network | kind 8 | 2 | 0.800 | 0.050 | 4 | 500 |")
         self.assertEqual(len(lines), 3 + 2 + 6)
         self.assertEqual(gpu_summary.kind_lines([training_row()]), [])

@@ -1,11 +1,14 @@
 // How `bench step` times a device that queues its work: an emulated one whose clock moves as the test says.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "apps/bench/step_clock.h"
+#include "gradflow/layers/models.h"
+#include "kernels/cuda/simt.h"
 #include "simt/simt_backend.h"
 
 namespace gradflow::app {
@@ -20,6 +23,10 @@ class QueueingGpu final : public kernels::cuda::SimtBackend {
     log += 'r';
     SimtBackend::copy_out(host, device, bytes);
   }
+  void zero(void* pointer, std::size_t bytes) override {
+    if (bytes < kLarge) return SimtBackend::zero(pointer, bytes);
+    log += 'z', now += 1e-3;
+  }
   std::unique_ptr<kernels::Timer> make_timer() override {
     struct Events final : kernels::Timer {
       explicit Events(QueueingGpu& device) : of(device) {}
@@ -32,8 +39,9 @@ class QueueingGpu final : public kernels::cuda::SimtBackend {
     return std::make_unique<Events>(*this);
   }
 
+  static constexpr std::size_t kLarge = std::size_t{1} << 20;
   double now = 0;
-  std::string log;  // waits, reads, timers' starts, stops and readings, steps
+  std::string log;  // waits, reads, timers' starts, stops and readings, steps, large clearings
 };
 
 TEST(BenchStep, ASampleIsQueuedAsAWholeAndTimedByTheDevice) {
@@ -50,6 +58,80 @@ TEST(BenchStep, ASampleOfADeviceLastsAboutTwentyMilliseconds) {
   EXPECT_EQ(steps_of_sample(host, 0.3e-3), 7);
   EXPECT_EQ(steps_of_sample(device, 0.15), 1);
   EXPECT_EQ(steps_of_sample(device, 0), 10000);
+}
+
+// A network on that device, whose kernels take a millionth of a second each; their names go into the log as 'k'.
+struct SmallNetwork {
+  explicit SmallNetwork(double seconds = 1e-6)
+      : model(build_model(parse_model("mlp:depth=3,width=8"), {.batch = 4, .features = 6, .classes = 3})),
+        parameters(device, model.graph), optimizer(parameters, {}), executor(model.graph, parameters, &optimizer) {
+    parameters.initialize(Initializer{}, 1);
+    ::simt::on_launch = [this, seconds](const char*) { device.now += seconds, device.log += 'k'; };
+    device.log.clear();
+  }
+  ~SmallNetwork() { ::simt::on_launch = nullptr; }
+
+  QueueingGpu device;
+  Model model;
+  ParameterStore parameters;
+  Optimizer optimizer;
+  Executor executor;
+};
+
+TEST(BenchStep, LaunchesAreQueuedOneBehindTheOtherAndReadAtTheEnd) {
+  SmallNetwork net;
+  const LaunchTimes times = net.executor.time_launches([&] { net.device.log += 'L'; });
+  ASSERT_EQ(times.launches.size(), net.executor.plan().launches.size());
+  const std::size_t n = times.launches.size(), last_stop = net.device.log.rfind(')');
+  const std::string queued = net.device.log.substr(0, last_stop + 1), read = net.device.log.substr(last_stop + 1);
+  EXPECT_EQ(queued.find('L'), queued.find_first_not_of('w')) << "what leads comes first";
+  EXPECT_EQ(queued.find_first_of("wr?", queued.find('L')), std::string::npos) << queued;
+  EXPECT_EQ(read, "w" + std::string(n + 1, '?'));
+  // Each launch has its own kernels' time, and what is around nothing has none.
+  std::string kernels;
+  for (const double t : times.launches) {
+    const int count = static_cast<int>(std::lround(1e6 * t));
+    EXPECT_NEAR(t, 1e-6 * count, 1e-12);
+    kernels += "(" + std::string(static_cast<std::size_t>(count), 'k') + ")";
+  }
+  EXPECT_EQ("L" + kernels + "()", queued.substr(queued.find('L')));
+  EXPECT_EQ(times.nothing, 0);
+  EXPECT_GT(times.queueing, 0);
+}
+
+TEST(BenchStep, OfEachLaunchTheMedianOfAFewPassesBehindWorkThatKeepsTheDeviceBusy) {
+  SmallNetwork net;
+  const std::size_t n = net.executor.plan().launches.size();
+  const double plain = net.executor.time_launches().launches.front();
+  ASSERT_GT(plain, 0);
+  // Two of the passes find the device slow, one faster than ever.
+  net.device.log.clear();
+  ::simt::on_launch = [&, passes = 0, was_large = false](const char*) mutable {
+    const bool large = net.device.log.ends_with("z(");
+    passes += large && !was_large;
+    was_large = large;
+    net.device.now += passes == 2 || passes == 4 ? 1 : passes == 1 ? 1e-7 : 1e-6;
+  };
+  const LaunchTimes times = time_launches(net.executor);
+  EXPECT_NEAR(times.launches.front(), plain, 1e-12);
+  std::size_t led = 0;
+  for (std::size_t at = 0; (at = net.device.log.find("z(", at)) != std::string::npos; ++at) ++led;
+  EXPECT_EQ(led, std::size_t{kLaunchPasses}) << net.device.log;
+  EXPECT_EQ(times.launches.size(), n);
+}
+
+TEST(BenchStep, NothingIsClearedForTheHost) {
+  struct Host final : kernels::cuda::SimtBackend {
+    void zero(void* pointer, std::size_t bytes) override {
+      EXPECT_LT(bytes, QueueingGpu::kLarge);
+      SimtBackend::zero(pointer, bytes);
+    }
+  } host;
+  const Model model = build_model(parse_model("mlp:depth=2,width=4"), {.batch = 2, .features = 3, .classes = 2});
+  ParameterStore parameters(host, model.graph);
+  parameters.initialize(Initializer{}, 1);
+  Executor executor(model.graph, parameters);
+  EXPECT_EQ(time_launches(executor).launches.size(), executor.plan().launches.size());
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/bench/median.h"
+
 namespace gradflow::app {
 namespace {
 
@@ -22,12 +24,6 @@ class Turns {
   std::span<const LaunchOnce> launches_;
   std::size_t next_ = 0;
 };
-
-double median_of(std::vector<double> sorted) {
-  std::ranges::sort(sorted);
-  const std::size_t n = sorted.size();
-  return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
 
 }  // namespace
 

@@ -47,6 +47,13 @@ struct ExecutorOptions {
   std::size_t memory_limit = std::numeric_limits<std::size_t>::max();
 };
 
+// The times of a step's launches, by the backend's timer. In seconds.
+struct LaunchTimes {
+  std::vector<double> launches;  // in the plan's order
+  double nothing = 0;            // two points of the queue with nothing between them: a part of each of the above
+  double queueing = 0;           // until the host had queued all, by the host's clock
+};
+
 class Executor {
  public:
   // With an optimizer, step() also updates; it must belong to `parameters`. OutOfMemory (out_of_memory.h) if the
@@ -97,9 +104,10 @@ class Executor {
 
   // "block07.relu backward"
   std::string launch_name(const Launch& launch) const;
-  // Runs the launches of one step singly and returns each one's seconds (waits after each: for tables, not
-  // for totals).
-  std::vector<double> time_launches();
+  // Runs the launches of one step one by one, a timer around each (for tables, not for totals); nothing is waited for
+  // before all are queued. `lead` comes first, untimed: what it queues keeps a device busy while the host queues the
+  // launches, which else would wait for the host, and their times with them.
+  LaunchTimes time_launches(const std::function<void()>& lead = {});
 
  private:
   struct State;
