@@ -8,7 +8,12 @@ With --tensors, weights and batch are those that `gradflow bench step --save-ten
 first_loss, before any update, is the same up to rounding. Without it PyTorch draws its own. A step is forward, cross-entropy, backward, SGD with momentum and weight decay (none on biases and norms), on one
 batch in memory, images channels-last. bf16 is autocast; f32 is f32 in convolutions too, where PyTorch's default would be TF32. What makes PyTorch faster is
 on: cuDNN's search for algorithms, the fused optimizer. A sample is as many steps as last 20 ms, nothing read back in between, by
-device events, as gradflow's is (without a GPU by the host's clock). peak_bytes is the largest sum of its tensors at any time (max_memory_allocated).
+device events, as gradflow's is (without a GPU by the host's clock).
+
+Memory: peak_bytes is the largest sum of its tensors and workspaces at any time (max_memory_allocated), beside gradflow's total_bytes
+(cuBLAS' workspace, 32 MiB on Hopper, is in PyTorch's figure and not in gradflow's); peak_reserved_bytes
+what its pool held (max_memory_reserved); taken_bytes what the device gave away from before the model was made until the last step (mem_get_info): the pool,
+what libraries took for themselves, code. Beside gradflow's taken_bytes; both are counted from after cuBLAS was opened.
 """
 import argparse
 import json
@@ -34,6 +39,11 @@ def measure(torch, o):
     cuda = o.device == "cuda"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.dtype == "tf32"
     torch.backends.cudnn.benchmark = True
+    free = None
+    if cuda:
+        torch.ones(8, 8, device=o.device) @ torch.ones(8, 8, device=o.device)  # opens cuBLAS, as gradflow does with the device
+        torch.cuda.synchronize()
+        free = torch.cuda.mem_get_info()[0]
     model, x, classes = torch_models.training_peer(torch, o.work, o.batch, o.device)
     labels = torch.randint(0, classes, (o.batch,), device=o.device)
     if o.tensors:
@@ -91,7 +101,9 @@ def measure(torch, o):
     while len(samples) < o.repeat and time.perf_counter() < end:
         samples.append(run(steps))
     return {"median_ms": 1e3 * statistics.median(samples), "min_ms": 1e3 * min(samples), "samples": len(samples), "steps_per_sample": steps,
-            "clock": "device events" if cuda else "the steady clock", "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None, "first_step_seconds": first,
+            "clock": "device events" if cuda else "the steady clock", "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+            "peak_reserved_bytes": torch.cuda.max_memory_reserved() if cuda else None,
+            "taken_bytes": free - torch.cuda.mem_get_info()[0] if cuda else None, "first_step_seconds": first,
             "first_loss": first_loss, "same_tensors": bool(o.tensors),
             "parameters": sum(p.numel() for p in model.parameters()), "version": torch.__version__}
 

@@ -68,11 +68,13 @@ def training_row(row):
     graph, probes, launches = (row["ours"].get(name) or {} for name in ("graph", "probes", "launches"))
     eager, compiled = row.get("eager") or {}, row.get("compile") or {}
     ours, memory = graph.get("median_ms"), (graph.get("memory") or {}).get("total_bytes")
+    taken = (graph.get("memory") or {}).get("taken_bytes")
     overhead = probes.get("probe_overhead")
     return {"ms": ours, "images": graph.get("images_per_second"), "floor_ms": graph.get("floor_ms"), "launches_ms": launches.get("median_ms"),
             "probe_ratio": None if overhead is None else 1 + overhead, "eager_ms": eager.get("median_ms"), "compile_ms": compiled.get("median_ms"),
             "eager_ratio": ratio(eager.get("median_ms"), ours), "compile_ratio": ratio(compiled.get("median_ms"), ours),
-            "memory": memory, "eager_memory": eager.get("peak_bytes"), "memory_ratio": ratio(memory, eager.get("peak_bytes"))}
+            "memory": memory, "eager_memory": eager.get("peak_bytes"), "memory_ratio": ratio(memory, eager.get("peak_bytes")),
+            "taken": taken, "eager_taken": eager.get("taken_bytes"), "taken_ratio": ratio(taken, eager.get("taken_bytes"))}
 
 
 TARGETS = {"eager_ratio": "eager ÷ ours", "compile_ratio": "compile ÷ ours", "probe_ratio": "with probes ÷ without",
@@ -91,7 +93,7 @@ def training_line(row):
     return (f"    {row['name']}, batch {row['batch']}: {figure(f['ms'], 3)} ms (floor {figure(f['floor_ms'], 3)}, launch by launch "
             f"{figure(f['launches_ms'], 3)}), probes x {figure(f['probe_ratio'], 3)}; eager {figure(f['eager_ms'], 3)} ms, {figure(f['eager_ratio'], 2)} x; "
             f"compile {figure(f['compile_ms'], 3)} ms, {figure(f['compile_ratio'], 2)} x; memory {figure(f['memory'], 2, 2**-30)} of "
-            f"{figure(f['eager_memory'], 2, 2**-30)} GiB" + ("; " + "; ".join(reasons) if reasons else ""))
+            f"{figure(f['eager_memory'], 2, 2**-30)} GiB, of the device {figure(f['taken'], 2, 2**-30)} of {figure(f['eager_taken'], 2, 2**-30)}" + ("; " + "; ".join(reasons) if reasons else ""))
 
 
 def targets_of(rows):
@@ -138,12 +140,15 @@ def training_lines(rows):
         return ["Not measured."]
     figures = [(row, training_row(row)) for row in rows]
     lines = ["Medians, in ms; eager and compile (max-autotune, channels-last) are PyTorch. floor: what the matrix product and the triad that were "
-             "measured beside it allow. Memory: what our plan and optimizer hold, and PyTorch's peak in eager mode, in GiB.", "", *same_work(rows)]
+             "measured beside it allow. Memory in GiB, PyTorch in eager mode. Tensors: what our plan and optimizer hold, and PyTorch's peak of tensors and "
+             "workspaces (max_memory_allocated). Device: what it gave away during the run, with pools and what libraries took for themselves.", "",
+             *same_work(rows)]
     lines += table(["network, batch", "ours", "images/s", "floor", "launch by launch", "probes ×", "eager", "compile", "eager ÷ ours",
-                    "compile ÷ ours", "memory", "PyTorch's", "ours ÷ PyTorch's"],
+                    "compile ÷ ours", "tensors", "PyTorch's", "ours ÷ PyTorch's", "device", "PyTorch's", "ours ÷ PyTorch's"],
                    [[f"{row['name']}, {row['batch']}", figure(f["ms"], 3), figure(f["images"], 0), figure(f["floor_ms"], 3), figure(f["launches_ms"], 3),
                      figure(f["probe_ratio"], 3), figure(f["eager_ms"], 3), figure(f["compile_ms"], 3), figure(f["eager_ratio"], 2),
-                     figure(f["compile_ratio"], 2), figure(f["memory"], 2, 2**-30), figure(f["eager_memory"], 2, 2**-30), figure(f["memory_ratio"], 2)]
+                     figure(f["compile_ratio"], 2), figure(f["memory"], 2, 2**-30), figure(f["eager_memory"], 2, 2**-30), figure(f["memory_ratio"], 2),
+                     figure(f["taken"], 2, 2**-30), figure(f["eager_taken"], 2, 2**-30), figure(f["taken_ratio"], 2)]
                     for row, f in figures])
     targets = [[name, TARGETS[key], f"{bound} {limit:g}", figure(value, 3), verdict(bound, limit, value)]
                for name, key, bound, limit, value in targets_of(rows)]

@@ -176,6 +176,7 @@ StepResult bench_step(const StepOptions& o) {
   r.first_loss = mean(executor.take_loss());
   time_steps(executor, stepper, without ? &*without : nullptr, o, r);
   executor.take_loss();
+  r.taken = network.taken_bytes();
   r.ceilings = measure_ceilings(*network.device, network.model.graph.dtype());
   add_launches(executor, time_launches(executor), r);
   r.loss = mean(executor.take_loss());

@@ -1,6 +1,7 @@
 // Times training steps of one network on one batch.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,7 @@ struct StepResult {
   bool images = false;  // a sample is an image
   std::size_t own_layers = 0, run_layers = 0;  // of the network, and as it ran: fewer where some were fused
   StepMemory memory;    // of the step that was timed, with its probes
+  std::optional<std::size_t> taken;  // Network::taken_bytes() behind the steps
   double first_loss = 0;  // of the batch before any update
   double loss = 0;  // after all steps; not finite means that the timing is of a broken network
   Timing step;

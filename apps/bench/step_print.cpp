@@ -74,8 +74,9 @@ Json json_of(const std::vector<LaunchTiming>& rows) {
   return list;
 }
 
-Json json_of(const StepMemory& m) {
+Json json_of(const StepMemory& m, std::optional<std::size_t> taken) {
   return {{"total_bytes", m.total()},
+          {"taken_bytes", taken ? Json(*taken) : Json()},
           {"arena_bytes", m.arena},
           {"arena_bytes_without_reuse", m.arena_without_reuse},
           {"parameter_bytes", m.parameters},
@@ -84,12 +85,16 @@ Json json_of(const StepMemory& m) {
           {"moment_bytes", m.moments}};
 }
 
-std::string memory_line(const StepMemory& m) {
+std::string memory_lines(const StepMemory& m, std::optional<std::size_t> taken, bool two_networks) {
   const auto sized = [](std::size_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  return fmt::format(
+  std::string out = fmt::format(
       "memory: {}: arena {} ({} without reuse), parameters {}{}, moments {}, states {}\n", sized(m.total()),
       sized(m.arena), sized(m.arena_without_reuse), sized(m.parameters),
       m.copies ? fmt::format(", bf16 copies {}", sized(m.copies)) : "", sized(m.moments), sized(m.states));
+  if (taken)
+    out += fmt::format("the device has given away {} since it was opened: to {}, the data and the vendors' libraries\n", sized(*taken),
+                       two_networks ? "this network, the one without probes" : "this network");
+  return out;
 }
 
 std::string layers_text(const StepOptions& o, const StepResult& r) {
@@ -136,7 +141,7 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
       1e-9 * r.ceilings.matmul_flops, 1e-9 * r.ceilings.triad_bytes);
   out += fmt::format("floor: {:.3f} ms, each launch at whichever of the two takes longer: the step takes {:.2f} x that\n",
                      ms(r.floor), per_second(r.step.median, r.floor));
-  out += memory_line(r.memory);
+  out += memory_lines(r.memory, r.taken, o.probes);
   out += '\n' + launch_table("by kind", r.groups, r).text(width);
   out += fmt::format(
       "\nLaunches sum to {:.3f} ms: of each the median of {} passes, one behind the other, by {} (around nothing:\n{:.4f} ms).\n\n",
@@ -174,7 +179,7 @@ std::string step_json(const StepOptions& o, const StepResult& r) {
   j["bytes"] = r.cost.bytes;
   j["gflops_per_second"] = 1e-9 * per_second(r.cost.flops, r.step.median);
   j["floor_ms"] = ms(r.floor);
-  j["memory"] = json_of(r.memory);
+  j["memory"] = json_of(r.memory, r.taken);
   j["first_loss"] = r.first_loss;
   j["loss"] = r.loss;
   if (o.probes) {

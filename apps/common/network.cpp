@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "apps/common/option_checks.h"
@@ -53,14 +55,15 @@ void check_batch(const ModelSpec& spec, std::int64_t batch) {
     throw UserError("--batch 1: batch norm over one sample makes every number 0: take 2 or more, or norm=none");
 }
 
-Network open_network(const NetworkOptions& o) {
+Network open_network(const NetworkOptions& o, std::unique_ptr<Backend> device) {
   const ModelSpec spec = parse_model(o.model);
   check_batch(spec, o.batch);
   check_device_name(o.device);
   Network n;
   n.data = open_dataset(o.data);
   BatchOrder(n.data.train.count(), static_cast<std::size_t>(o.batch), o.seed);  // throws if they do not fit
-  n.device = open_network_device(o.device, o.precision.tf32);
+  n.device = device ? std::move(device) : open_network_device(o.device, o.precision.tf32);
+  n.available_at_first = n.device->available_bytes();
   n.model = build_model(spec, shape_of(n.data, o.batch, parse_dtype(o.precision.dtype)));
   n.parameters = std::make_unique<ParameterStore>(*n.device, n.model.graph);
   n.parameters->initialize(spec.initializer(), o.seed);
@@ -78,6 +81,11 @@ void Network::load_first_batch(const Executor& executor, std::uint64_t seed) con
   const Tensor x = executor.input("x");
   BatchOrder order(feed->count(), static_cast<std::size_t>(x.shape()[0]), seed);
   feed->load(order.batch(0), x, executor.input("labels"));
+}
+
+std::optional<std::size_t> Network::taken_bytes() const {
+  if (device->is_host()) return std::nullopt;
+  return available_at_first - std::min(available_at_first, device->available_bytes());
 }
 
 void require_outputs(std::initializer_list<OutputFile> files) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "apps/common/make_executor.h"
@@ -46,6 +47,7 @@ void check_batch(const ModelSpec& spec, std::int64_t batch);
 
 struct Network {  // members in the order in which they depend on each other
   std::unique_ptr<Backend> device;
+  std::size_t available_at_first = 0;  // what the device could give before anything below was made
   Dataset data;
   Model model;
   std::unique_ptr<ParameterStore> parameters;  // initialized from the model's initializer and the seed
@@ -56,10 +58,14 @@ struct Network {  // members in the order in which they depend on each other
                                           ExecutorOptions executor) const;
   // Puts the first batch of the first epoch, in the order that `seed` gives, into the executor's inputs.
   void load_first_batch(const Executor& executor, std::uint64_t seed) const;
+  // What the device has given away since it was opened, to this network and all else that is there now: arrays, what the
+  // vendors' libraries took for themselves, code. Nothing on the host, whose memory is everyone's.
+  std::optional<std::size_t> taken_bytes() const;
 };
 
 // UserError for a specification, data set, batch or device that cannot be had; the cheap checks come first.
-Network open_network(const NetworkOptions& options);
+// `device`: null: the one the options name.
+Network open_network(const NetworkOptions& options, std::unique_ptr<Backend> device = nullptr);
 
 struct OutputFile {
   const char* option;

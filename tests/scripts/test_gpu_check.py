@@ -33,11 +33,12 @@ def kernel_row(name, size, **more):
 
 
 def training_row(**more):
-    """As scripts/gpu_steps.py records it: 0.5 ms, PyTorch 4 ms and 0.8 ms, 2 GiB where PyTorch takes 4."""
-    ours = {"graph": {"median_ms": 0.5, "floor_ms": 0.25, "images_per_second": 256000.0, "memory": {"total_bytes": 2 << 30}},
+    """As scripts/gpu_steps.py records it: 0.5 ms, PyTorch 4 ms and 0.8 ms, 2 GiB where PyTorch takes 4, and 3 of the device's where it takes 5."""
+    ours = {"graph": {"median_ms": 0.5, "floor_ms": 0.25, "images_per_second": 256000.0, "memory": {"total_bytes": 2 << 30, "taken_bytes": 3 << 30}},
             "probes": {"median_ms": 0.515, "probe_overhead": 0.03}, "launches": {"median_ms": 0.75}}
     targets = {"eager_ratio": ("at least", 8), "compile_ratio": ("at least", 1.7), "probe_ratio": ("at most", 1.02), "memory_ratio": ("at most", 0.8)}
-    return {"name": "Made-up network", "batch": 128, "ours": ours, "eager": {"median_ms": 4.0, "peak_bytes": 4 << 30}, "compile": {"median_ms": 0.8},
+    return {"name": "Made-up network", "batch": 128, "ours": ours, "eager": {"median_ms": 4.0, "peak_bytes": 4 << 30, "taken_bytes": 5 << 30},
+            "compile": {"median_ms": 0.8},
             "targets": targets, **more}
 
 
@@ -62,7 +63,7 @@ class Summary(unittest.TestCase):
         self.assertIn("launch-bound", text)
         self.assertIn("Refused: wild_f32, 2^26: too fast", text)
         self.assertIn("a \\| b", text)
-        self.assertIn("| Made-up network, 128 | 0.500 | 256000 | 0.250 | 0.750 | 1.030 | 4.000 | 0.800 | 8.00 | 1.60 | 2.00 | 4.00 | 0.50 |", text)
+        self.assertIn("| Made-up network, 128 | 0.500 | 256000 | 0.250 | 0.750 | 1.030 | 4.000 | 0.800 | 8.00 | 1.60 | 2.00 | 4.00 | 0.50 | 3.00 | 5.00 | 0.60 |", text)
         for line in ("| eager ÷ ours | at least 8 | 8.000 | met |", "| compile ÷ ours | at least 1.7 | 1.600 | missed |",
                      "| with probes ÷ without | at most 1.02 | 1.030 | missed |", "| our memory ÷ PyTorch's | at most 0.8 | 0.500 | met |"):
             self.assertIn("| Made-up network " + line, text)
@@ -82,7 +83,7 @@ class Summary(unittest.TestCase):
         row = training_row(eager={"median_ms": 4.0}, compile=late)
         row["ours"]["launches"] = late
         text = "\n".join(gpu_summary.training_lines([row]))
-        self.assertIn("| 0.500 | 256000 | 0.250 | – | 1.030 | 4.000 | – | 8.00 | – | 2.00 | – | – |", text)
+        self.assertIn("| 0.500 | 256000 | 0.250 | – | 1.030 | 4.000 | – | 8.00 | – | 2.00 | – | – | 3.00 | – | – |", text)
         self.assertIn("| Made-up network | compile ÷ ours | at least 1.7 | – | not measured |", text)
         self.assertIn("Made-up network, compile: no result within 60 s", text)
         self.assertIn("Made-up network, launches: no result within 60 s", text)
@@ -386,7 +387,7 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
 
 
 class Peer(unittest.TestCase):
-    """bench_torch_step.py with a made-up PyTorch whose events are 10 ms apart, and whatever is asked of it."""
+    """bench_torch_step.py with a made-up PyTorch whose events are 10 ms apart."""
 
     def measure(self, **of_cuda):
         import bench_torch_step
@@ -402,9 +403,10 @@ class Peer(unittest.TestCase):
             return bench_torch_step.measure(torch, options)
 
     def test_a_sample_is_twenty_milliseconds_of_device_events(self):
-        record = self.measure()
+        record = self.measure(mem_get_info=[(12, 100), (5, 100)])
         self.assertEqual((record["steps_per_sample"], record["samples"], record["clock"]), (2, 3, "device events"))
         self.assertEqual((record["median_ms"], record["min_ms"]), (5.0, 5.0))
+        self.assertEqual(record["taken_bytes"], 7)
         self.assertEqual(self.events.record.call_count, 2 * self.events.elapsed_time.call_count)
 
 
@@ -459,7 +461,7 @@ elif a[0] == "demo":
         self.assertEqual({name for name, status in statuses.items() if status == "skipped"}, {*gpu_tests.SANITIZERS, "torch.compile"})
         self.assertEqual(done.returncode, 1)
         self.assertEqual(summary["revision"], "0123456789ab")
-        self.assertIn("| ResNet-50, 224x224, bf16, 256 | 2.000 | 64000 | 1.000 | 2.000 | 1.010 | – | – | – | – | 1.00 | – | – |", text)
+        self.assertIn("| ResNet-50, 224x224, bf16, 256 | 2.000 | 64000 | 1.000 | 2.000 | 1.010 | – | – | – | – | 1.00 | – | – | – | – | – |", text)
         self.assertIn("| ResNet-20, bf16 | with probes ÷ without | at most 1.02 | 1.010 | met |", text)
         self.assertIn("| fill_f32 | 200.0 |", text)
         self.assertIn("no PyTorch (made up)", text)

@@ -3,10 +3,13 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/bench/step_clock.h"
+#include "apps/common/network.h"
 #include "gradflow/layers/models.h"
 #include "kernels/cuda/simt.h"
 #include "simt/simt_backend.h"
@@ -132,6 +135,41 @@ TEST(BenchStep, NothingIsClearedForTheHost) {
   parameters.initialize(Initializer{}, 1);
   Executor executor(model.graph, parameters);
   EXPECT_EQ(time_launches(executor).launches.size(), executor.plan().launches.size());
+}
+
+// A device of a mebibyte that counts what it gives away.
+class CountingGpu final : public kernels::cuda::SimtBackend {
+ public:
+  explicit CountingGpu(bool host) : host_(host) {}
+  bool is_host() const noexcept override { return host_; }
+  void* allocate(std::size_t bytes) override {
+    given += bytes;
+    return SimtBackend::allocate(bytes);
+  }
+  std::size_t available_bytes() override { return (std::size_t{1} << 20) - given; }
+
+  std::size_t given = 1000;  // a handle of a library's, say
+
+ private:
+  bool host_;
+};
+
+TEST(BenchStep, WhatADeviceHasGivenAwayIsCountedFromBeforeTheFirstArray) {
+  NetworkOptions options;
+  options.model = "mlp:depth=2,width=4", options.data = "synthetic:n=64,test=16,features=6", options.batch = 4;
+  for (const bool host : {true, false}) {
+    auto owned = std::make_unique<CountingGpu>(host);
+    CountingGpu& device = *owned;
+    const Network network = open_network(options, std::move(owned));
+    const std::size_t network_bytes = device.given - 1000;
+    EXPECT_GT(network_bytes, sizeof(float) * network.model.graph.parameter_count());
+    const auto executor = network.make_executor(options, nullptr, {});
+    const std::size_t all = device.given - 1000;
+    EXPECT_GT(all, network_bytes);
+    EXPECT_EQ(network.taken_bytes(), host ? std::nullopt : std::optional(all));
+    device.given = 500;  // another program gave back
+    EXPECT_EQ(network.taken_bytes(), host ? std::nullopt : std::optional(std::size_t{0}));
+  }
 }
 
 }  // namespace
