@@ -60,7 +60,7 @@ def last_line(output):
 
 
 def measure_ours(check, program, w, options, file, seconds, env):
-    """The record without its long lists, or the reason why there is none."""
+    """The record without its long lists but what libraries say of convolutions, or the reason why there is none."""
     status, output = check.wait(check.start(step_command(program, w, options, file), env), seconds)
     if status is None:
         return {"reason": f"no result within {seconds:.0f} s"}
@@ -71,7 +71,10 @@ def measure_ours(check, program, w, options, file, seconds, env):
         return {"reason": f"exit {status}: {last_line(output)}"}
     if status:
         return {"reason": f"exit {status}: {last_line(output)}"}
-    return {key: value for key, value in record.items() if key not in ("launches", "layers", "samples_ms")}
+    short = {key: value for key, value in record.items() if key not in ("launches", "layers", "samples_ms")}
+    # How the library runs each convolution, and its time: what explains a slow one afterwards.
+    told = [{key: launch[key] for key in ("name", "ms", "floor_ms", "description")} for launch in record.get("launches", []) if "description" in launch]
+    return {**short, "convolutions": told} if told else short
 
 
 def measure_torch(check, w, compiled, seconds, env, tensors):

@@ -64,7 +64,7 @@ void add_bench(CLI::App& app, std::function<int()>& run) {
       ->check(whole_number(1, 1000000))
       ->type_name("N")
       ->capture_default_str();
-  step->add_flag("--launches", o->launches, "list every layer and launch, not the slowest only");
+  step->add_flag("--launches", o->launches, "list every layer and launch, not the slowest only, and how libraries run convolutions");
   add_output_file(*step, "--json", o->json, "write everything as JSON; -: instead of the tables");
   add_no_fuse(*step, o->step.no_fuse);
   add_output_file(*step, "--save-tensors", o->step.tensors, "write the batch and the weights it begins with (safetensors)");

@@ -92,7 +92,8 @@ void add_launches(const Executor& executor, const LaunchTimes& times, StepResult
         .launches = 1,
         .seconds = times.launches[i],
         .floor = std::max(l.cost.flops / r.ceilings.matmul_flops, l.cost.bytes / r.ceilings.triad_bytes),
-        .cost = l.cost};
+        .cost = l.cost,
+        .description = executor.launch_description(l)};
     r.launches.push_back(t);
     add(groups[group], t, group, group);
     if (l.node == kNobody) {

@@ -35,6 +35,7 @@ struct LaunchTiming {
   double seconds = 0;  // the median of several passes, each launch timed by itself
   double floor = 0;    // of them, what the ceilings allow: each launch at the slower of its FLOPs and its bytes
   Cost cost;
+  std::string description;  // of one launch: how a vendor's library runs it
 };
 
 // Bytes the step needs on the device: all that the plan and the optimizer hold. What vendor libraries allocate for

@@ -61,7 +61,7 @@ Json json_of(const Timing& t) {
 
 Json json_of(const std::vector<LaunchTiming>& rows) {
   Json list = Json::array();
-  for (const LaunchTiming& t : rows)
+  for (const LaunchTiming& t : rows) {
     list.push_back({{"name", t.name},
                     {"group", t.group},
                     {"launches", t.launches},
@@ -71,6 +71,8 @@ Json json_of(const std::vector<LaunchTiming>& rows) {
                     {"flops", t.cost.flops},
                     {"gflops_per_second", 1e-9 * per_second(t.cost.flops, t.seconds)},
                     {"gbytes_per_second", 1e-9 * per_second(t.cost.bytes, t.seconds)}});
+    if (!t.description.empty()) list.back()["description"] = t.description;
+  }
   return list;
 }
 
@@ -100,6 +102,14 @@ std::string memory_lines(const StepMemory& m, std::optional<std::size_t> taken, 
 std::string layers_text(const StepOptions& o, const StepResult& r) {
   if (r.run_layers < r.own_layers) return fmt::format("{} layers, fused to {}", r.own_layers, r.run_layers);
   return fmt::format("{} layers, none fused{}", r.own_layers, o.no_fuse ? " (--no-fuse)" : "");
+}
+
+// How vendors' libraries run the launches of which they tell it.
+std::string descriptions_text(const std::vector<LaunchTiming>& launches) {
+  std::string out;
+  for (const LaunchTiming& t : launches)
+    if (!t.description.empty()) out += fmt::format("  {} ({:.3f} ms): {}\n", t.name, ms(t.seconds), t.description);
+  return out.empty() ? out : "\nhow the libraries run them\n" + out;
 }
 
 // All, or the eight slowest; `what` is "layer" or "launch".
@@ -147,7 +157,8 @@ std::string step_text(const StepOptions& o, const StepResult& r, bool all_launch
       "\nLaunches sum to {:.3f} ms: of each the median of {} passes, one behind the other, by {} (around nothing:\n{:.4f} ms).\n\n",
       ms(r.launch_seconds), kLaunchPasses, r.clock, ms(r.nothing_seconds));
   out += rows_text("layer", r.layers, r, all_launches, width) + '\n';
-  return out + rows_text("launch", r.launches, r, all_launches, width);
+  out += rows_text("launch", r.launches, r, all_launches, width);
+  return all_launches ? out + descriptions_text(r.launches) : out;
 }
 
 std::string step_json(const StepOptions& o, const StepResult& r) {

@@ -192,6 +192,13 @@ std::string Binding::name_of_launch(const Launch& launch) const {
   return fmt::format("{} {}", launch.node == kNobody ? "all parameters" : graph.node(launch.node).name, name_of(launch.kind));
 }
 
+std::string Binding::description_of_launch(const Launch& l) const {
+  if (l.kind != LaunchKind::forward && l.kind != LaunchKind::backward) return {};
+  const Prepared* prepared = nodes_[at(l.node)].prepared.get();
+  if (!prepared) return {};
+  return l.kind == LaunchKind::forward ? prepared->forward_description : prepared->backward_description;
+}
+
 void Binding::launch(int index, Probing probing) {
   const Launch& l = plan.launches[at(index)];
   const bool probes = probing != Probing::off;

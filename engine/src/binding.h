@@ -29,6 +29,7 @@ class Binding {
 
   void launch(int index, Probing probing);
   std::string name_of_launch(const Launch& launch) const;
+  std::string description_of_launch(const Launch& launch) const;
 
   void clear_readings();
   void push_history(std::int64_t step);

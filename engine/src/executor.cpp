@@ -112,6 +112,8 @@ std::vector<std::uint8_t> Executor::read_alive(int probe) const { return s_->bin
 void Executor::reset_alive() { s_->binding.clear_alive(); }
 std::string Executor::launch_name(const Launch& launch) const { return s_->binding.name_of_launch(launch); }
 
+std::string Executor::launch_description(const Launch& launch) const { return s_->binding.description_of_launch(launch); }
+
 LaunchTimes Executor::time_launches(const std::function<void()>& lead) {
   using Clock = std::chrono::steady_clock;
   const int count = s_->whole().second;

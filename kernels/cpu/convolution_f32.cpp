@@ -13,6 +13,7 @@
 // rounded there.
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <string>
 
 #include "../src/widened_convolution.h"
 #include "functions.h"
@@ -69,6 +70,7 @@ class Call {
 struct Pass {
   Call convolution, reorder;
   std::size_t weights_bytes = 0, scratch_bytes = 0, result_bytes = 0;
+  std::string implementation;  // oneDNN's name of it
 
   std::size_t workspace() const { return weights_bytes + scratch_bytes + result_bytes; }
   void* weights(void* workspace) const { return workspace; }
@@ -98,6 +100,11 @@ class VendorConvolutionPasses final : public Convolution {
   std::size_t backward_data_workspace() const noexcept override { return data_.workspace(); }
   std::size_t backward_weights_workspace() const noexcept override {
     return std::max(weights_.workspace(), weights_add_.workspace());
+  }
+
+  std::string description(ConvolutionPass pass) const override {
+    const Pass& p = pass == ConvolutionPass::forward ? forward_ : pass == ConvolutionPass::backward_data ? data_ : weights_;
+    return p.implementation + (p.reorder ? ", weights reordered" : "");
   }
 
   void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
@@ -167,6 +174,7 @@ class VendorConvolutionPasses final : public Convolution {
   template <class Description>
   Pass pass(const Description& pd, const memory::desc& used, bool gradient, bool add_reordered) {
     Pass p;
+    p.implementation = pd.impl_info_str();
     p.scratch_bytes = aligned(pd.scratchpad_desc().get_size());
     const memory::desc ours = weights(false, gradient ? memory::data_type::f32 : stored_);
     if (used != ours || add_reordered) {

@@ -1,6 +1,7 @@
 #include "widened_convolution.h"
 
 #include <cstddef>
+#include <string>
 #include <utility>
 
 namespace gradflow::kernels {
@@ -24,6 +25,8 @@ class WidenedConvolution final : public Convolution {
   std::size_t backward_weights_workspace() const noexcept override {
     return room(x_) + room(y_) + wide_->backward_weights_workspace();
   }
+
+  std::string description(ConvolutionPass pass) const override { return "widened to f32: " + wide_->description(pass); }
 
   void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
     std::byte* at = static_cast<std::byte*>(workspace);

@@ -1,6 +1,7 @@
 #include "gradflow/layers/convolution.h"
 
 #include <algorithm>
+#include <string>
 
 #include "activation_behind.h"
 #include "images.h"
@@ -100,6 +101,11 @@ std::unique_ptr<Prepared> Convolution::prepare(std::span<const TensorSpec> input
   kernels::ConvolutionDesc desc = describe(inputs[0]);
   desc.bias = p->bias = options_.bias && behind::bias_in_product(op_, backend);
   p->convolution = backend.prepare_convolution(desc);
+  using kernels::ConvolutionPass;
+  p->forward_description = p->convolution->description(ConvolutionPass::forward);
+  const std::string data = p->convolution->description(ConvolutionPass::backward_data);
+  const std::string weights = p->convolution->description(ConvolutionPass::backward_weights);
+  if (!data.empty() || !weights.empty()) p->backward_description = "dx: " + data + "; dW: " + weights;
   p->forward_workspace = p->convolution->forward_workspace();
   p->backward_workspace =
       std::max(p->convolution->backward_data_workspace(), p->convolution->backward_weights_workspace());

@@ -577,6 +577,17 @@ class Bench(Program):
         for words in ("linear backward", "without probes", "samples/s", "floor: ", "memory: ", "layer", "launch"):
             self.assertIn(words, text)
 
+    def test_how_the_library_runs_a_convolution(self):
+        text = self.works("bench", "step", "--model", "resnet:depth=8", "--data", "synthetic:height=6,width=6,channels=2,n=32,test=8", "--batch", "4",
+                          "--device", "cpu", "--repeat", "1", "--launches", "--json", "b.json")
+        told = {launch["name"]: launch["description"] for launch in self.read_json("b.json")["launches"] if "description" in launch}
+        passes = {launch["name"] for launch in self.read_json("b.json")["launches"] if launch["group"] in ("convolution forward", "convolution backward")}
+        self.assertEqual(set(told), passes)
+        self.assertGreater(len(passes), 10)
+        for name, how in told.items():
+            self.assertRegex(how, r"\Adx: \S+.*; dW: \S+" if name.endswith(" backward") else r"\A[^;]+\Z")
+            self.assertRegex(text, rf"\n  {re.escape(name)} \([0-9.]+ ms\): {re.escape(how)}\n")
+
     def test_what_a_peer_needs_to_do_the_same_work(self):
         step = ["--model", MODEL, "--data", DATA, "--batch", "8", "--seed", "3", "--device", "cpu"]
         self.works("bench", "step", *step, "--repeat", "1", "--save-tensors", "s", "--json", "b.json")

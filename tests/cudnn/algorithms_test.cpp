@@ -77,6 +77,13 @@ TEST(CudnnAlgorithms, WhereAnyArithmeticWillDoItIsWhatWasRanked) {
   EXPECT_EQ(chosen(ranking, false, {{kFirst, 0}})->math, CUDNN_FMA_MATH);
 }
 
+TEST(CudnnAlgorithms, AChoiceCanBeRead) {
+  EXPECT_EQ(text_of(Chosen<cudnnConvolutionFwdAlgo_t>{.algorithm = kFirst, .math = CUDNN_TENSOR_OP_MATH, .workspace = 1500000}),
+            "cuDNN implicit GEMM with indices beforehand (1), tensor cores, 1.5 MB workspace");
+  EXPECT_EQ(text_of(Chosen<cudnnConvolutionBwdFilterAlgo_t>{.algorithm = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3, .math = CUDNN_FMA_MATH}),
+            "cuDNN algorithm (3), multiply-adds, 0.0 MB workspace");
+}
+
 TEST(CudnnAlgorithms, NeverOneThatTransforms) {
   const auto winograd = CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED, fourier = CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING;
   const std::vector ranking{ranked(winograd, CUDNN_FMA_MATH), ranked(fourier, CUDNN_FMA_MATH),

@@ -220,6 +220,21 @@ TEST_P(ConvolutionOnBackends, EqualDescriptionsShareOne) {
   EXPECT_NE(device().prepare_convolution(d), device().prepare_convolution(other));
 }
 
+TEST_P(ConvolutionOnBackends, TheLibrarySaysHowItRunsEachPass) {
+  ConvolutionDesc d = square(2, 4, 4, 3, 2, 3, 1, 1);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    d.dtype = dtype;
+    if (!device().supports(dtype)) continue;
+    const auto convolution = device().prepare_convolution(d);
+    for (const ConvolutionPass pass :
+         {ConvolutionPass::forward, ConvolutionPass::backward_data, ConvolutionPass::backward_weights}) {
+      const std::string text = convolution->description(pass);
+      EXPECT_FALSE(text.empty());
+      EXPECT_FALSE(text.ends_with(' ')) << text;  // what is widened has a library's pass, too
+    }
+  }
+}
+
 TEST_P(ConvolutionOnBackends, AnEmptyBatchHasAZeroGradient) {
   const auto convolution = device().prepare_convolution(square(0, 4, 4, 3, 2, 3, 1, 1));
   DeviceArray<float> dw(device(), 2 * 9 * 3, NAN);

@@ -249,7 +249,8 @@ a = sys.argv
 if "resnet50" in a:
     sys.exit("gradflow: no room")
 time.sleep({slow} if "off" in a else 0)
-record = {{"median_ms": 1.0, "launches": [1], "layers": [2], "samples_ms": [3], "arguments": a[1:]}}
+convolution = {{"name": "conv1 forward", "ms": 0.5, "floor_ms": 0.25, "bytes": 4, "description": "implicit GEMM"}}
+record = {{"median_ms": 1.0, "launches": [{{"name": "loss forward"}}, *([convolution] if "all" in a else [])], "layers": [2], "samples_ms": [3], "arguments": a[1:]}}
 json.dump(record, open(a[a.index("--json") + 1], "w"))
 """
 
@@ -275,6 +276,8 @@ json.dump(record, open(a[a.index("--json") + 1], "w"))
         small, large = result["rows"]
         self.assertEqual(set(small["ours"]), {"graph", "probes", "launches"})
         self.assertEqual(set(small["ours"]["graph"]), {"median_ms", "arguments"})  # without the long lists
+        self.assertEqual(small["ours"]["probes"]["convolutions"],
+                         [{"name": "conv1 forward", "ms": 0.5, "floor_ms": 0.25, "description": "implicit GEMM"}])
         words = " ".join(small["ours"]["probes"]["arguments"])
         self.assertIn("--model resnet:depth=20 --data synthetic --batch 4 --dtype f32 --tf32", words)
         self.assertIn("--probes all", words)

@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
+
+#include <fmt/format.h>
 
 #include "kernels/cuda/cudnn/descriptors.h"
 
@@ -15,6 +18,36 @@ struct Chosen {
   cudnnMathType_t math = CUDNN_DEFAULT_MATH;  // what the descriptor must say when it runs
   std::size_t workspace = 0;                  // bytes
 };
+
+constexpr const char* name_of(cudnnConvolutionFwdAlgo_t a) {
+  switch (a) {
+    case CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM: return "implicit GEMM";
+    case CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM: return "implicit GEMM with indices beforehand";
+    case CUDNN_CONVOLUTION_FWD_ALGO_GEMM: return "GEMM";
+    case CUDNN_CONVOLUTION_FWD_ALGO_DIRECT: return "direct";
+    default: return "algorithm";
+  }
+}
+constexpr const char* name_of(cudnnConvolutionBwdDataAlgo_t) { return "algorithm"; }
+constexpr const char* name_of(cudnnConvolutionBwdFilterAlgo_t) { return "algorithm"; }
+
+constexpr const char* name_of(cudnnMathType_t math) {
+  switch (math) {
+    case CUDNN_FMA_MATH: return "multiply-adds";
+    case CUDNN_DEFAULT_MATH: return "default math";
+    case CUDNN_TENSOR_OP_MATH: return "tensor cores";
+    case CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION: return "tensor cores, converting";
+    default: return "other math";
+  }
+}
+
+// "cuDNN implicit GEMM (0), tensor cores, 1.5 MB workspace": the number is cuDNN's of the algorithm, whose backward ones
+// have no other name.
+template <class Algorithm>
+std::string text_of(const Chosen<Algorithm>& c) {
+  return fmt::format("cuDNN {} ({}), {}, {:.1f} MB workspace", name_of(c.algorithm), static_cast<int>(c.algorithm), name_of(c.math),
+                     1e-6 * static_cast<double>(c.workspace));
+}
 
 // Whether an algorithm adds up the products of the definition. Winograd's and the Fourier transform's do not: they
 // err by more, and where all that a number depends on is zero they leave a rounding error, in a program that counts

@@ -101,6 +101,9 @@ class CudnnConvolution final : public Convolution {
   std::size_t forward_workspace() const noexcept override { return forward_->workspace; }
   std::size_t backward_data_workspace() const noexcept override { return data_->workspace; }
   std::size_t backward_weights_workspace() const noexcept override { return gradient_room() + weights_->workspace; }
+  std::string description(ConvolutionPass pass) const override {
+    return pass == ConvolutionPass::forward ? text_of(*forward_) : pass == ConvolutionPass::backward_data ? text_of(*data_) : text_of(*weights_);
+  }
 
   // With a bias, y starts as its rows and the convolution is added: one pass less than adding it afterwards.
   void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
@@ -204,6 +207,9 @@ class ConvolutionByPass final : public Convolution {
   std::size_t forward_workspace() const noexcept override { return forward_->forward_workspace(); }
   std::size_t backward_data_workspace() const noexcept override { return data_->backward_data_workspace(); }
   std::size_t backward_weights_workspace() const noexcept override { return weights_->backward_weights_workspace(); }
+  std::string description(ConvolutionPass pass) const override {
+    return (pass == ConvolutionPass::forward ? forward_ : pass == ConvolutionPass::backward_data ? data_ : weights_)->description(pass);
+  }
   void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) override {
     forward_->forward(x, w, bias, y, workspace);
   }

@@ -104,6 +104,8 @@ class Executor {
 
   // "block07.relu backward"
   std::string launch_name(const Launch& launch) const;
+  // How a vendor's library runs it (Prepared), where it tells; else empty.
+  std::string launch_description(const Launch& launch) const;
   // Runs the launches of one step one by one, a timer around each (for tables, not for totals); nothing is waited for
   // before all are queued. `lead` comes first, untimed: what it queues keeps a device busy while the host queues the
   // launches, which else would wait for the host, and their times with them.

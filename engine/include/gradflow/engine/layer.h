@@ -111,6 +111,7 @@ class Prepared {
  public:
   virtual ~Prepared() = default;
   std::size_t forward_workspace = 0, backward_workspace = 0;  // bytes
+  std::string forward_description, backward_description;  // how a vendor's library runs it, for people; may be empty
 };
 
 struct ForwardContext {

@@ -9,7 +9,7 @@ namespace gradflow::kernels {
 
 // `error` receives a NUL-terminated reason. The version changes whenever backend.h, a header of contract/ or this one
 // does.
-inline constexpr int kBackendInterfaceVersion = 13;
+inline constexpr int kBackendInterfaceVersion = 14;
 using CudaCountFunction = int (*)(int interface_version, char* error, std::size_t error_size);
 using CudaOpenFunction = Backend* (*)(int interface_version, int ordinal, char* error,
                                       std::size_t error_size);

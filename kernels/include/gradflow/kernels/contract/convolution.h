@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "gradflow/kernels/dtype.h"
 
@@ -40,6 +41,8 @@ struct ConvolutionDesc {
 // InternalError unless all extents make sense together (layers have told the user long before).
 void require_convolution(const ConvolutionDesc& desc);
 
+enum class ConvolutionPass : std::uint8_t { forward, backward_data, backward_weights };
+
 // A convolution prepared once and run often, forward and both backward passes; stateless between runs, valid
 // while its backend is. `workspace` has at least *_workspace() bytes (null if 0) and belongs to the call.
 // A bias gradient is a ColumnSum of dy.
@@ -49,6 +52,8 @@ class Convolution {
   virtual std::size_t forward_workspace() const noexcept = 0;
   virtual std::size_t backward_data_workspace() const noexcept = 0;
   virtual std::size_t backward_weights_workspace() const noexcept = 0;
+  // How the vendor's library runs a pass, for people: algorithm, arithmetic, workspace. Empty where it does not tell.
+  virtual std::string description(ConvolutionPass) const { return {}; }
   // bias is null unless the description asked for one.
   virtual void forward(const void* x, const void* w, const void* bias, void* y, void* workspace) = 0;
   virtual void backward_data(const void* dy, const void* w, void* dx, GradMode mode, void* workspace) = 0;
