@@ -38,7 +38,7 @@ __device__ inline void stats_of(const S* x, std::size_t n, bool vector, Stats* o
 }
 
 #define GRADFLOW_STATS_KERNEL_IN(Op, op, S, s)                                                       \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads)                                        \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads, 5)                                     \
       op##_stats_##s(const S* x, std::size_t n, bool vector, Stats* out, ReductionScratch scratch) { \
     stats_of<ops::Op>(x, n, vector, out, scratch);                                                   \
   }

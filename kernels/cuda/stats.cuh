@@ -14,10 +14,9 @@ namespace gradflow::kernels::cuda {
 
 using u64 = unsigned long long;
 
-// The bits of |x| as a double, for x given as the bits of |x| in f32; NaN stays above infinity.
-__device__ inline u64 widen_abs_bits(unsigned bits) {
-  if (bits > 0x7f800000u) return 0x7ff8000000000000ull | (static_cast<u64>(bits & 0x7fffffu) << 29);
-  return static_cast<u64>(__double_as_longlong(static_cast<double>(__uint_as_float(bits))));
+// The bits of x as a double, for x >= 0 or NaN, of which all are one.
+__device__ inline u64 widen_bits(float x) {
+  return x != x ? 0x7ff8000000000000ull : static_cast<u64>(__double_as_longlong(static_cast<double>(x)));
 }
 
 // Trivial, so that it may lie in shared memory: StatsPartial{} is zero.
@@ -26,7 +25,7 @@ struct StatsPartial {
   double sum_squares;
   u64 zeros;
   u64 denormals;
-  u64 nonfinite;
+  u64 finite;
   u64 saturated;
   u64 max_abs_bits;
 
@@ -35,7 +34,7 @@ struct StatsPartial {
     sum_squares += other.sum_squares;
     zeros += other.zeros;
     denormals += other.denormals;
-    nonfinite += other.nonfinite;
+    finite += other.finite;
     saturated += other.saturated;
     if (other.max_abs_bits > max_abs_bits) max_abs_bits = other.max_abs_bits;
   }
@@ -46,13 +45,13 @@ struct StatsPartial {
     p.sum_squares = __shfl_down_sync(kAllLanes, sum_squares, offset);
     p.zeros = __shfl_down_sync(kAllLanes, zeros, offset);
     p.denormals = __shfl_down_sync(kAllLanes, denormals, offset);
-    p.nonfinite = __shfl_down_sync(kAllLanes, nonfinite, offset);
+    p.finite = __shfl_down_sync(kAllLanes, finite, offset);
     p.saturated = __shfl_down_sync(kAllLanes, saturated, offset);
     p.max_abs_bits = __shfl_down_sync(kAllLanes, max_abs_bits, offset);
     return p;
   }
 
-  // One thread of the grid does this, so a sink is never contended.
+  // `count`: of all elements seen. One thread of the grid does this, so a sink is never contended.
   __device__ void add_to(Stats* sink, std::size_t count) const {
     if (sink == nullptr) return;
     sink->sum += sum;
@@ -60,7 +59,7 @@ struct StatsPartial {
     sink->count += count;
     sink->zeros += zeros;
     sink->denormals += denormals;
-    sink->nonfinite += nonfinite;
+    sink->nonfinite += count - finite;
     sink->saturated += saturated;
     if (max_abs_bits > sink->max_abs_bits) sink->max_abs_bits = max_abs_bits;
   }
@@ -70,7 +69,16 @@ struct StatsPartial {
 // count by, this takes two: a subtraction, and an addition of the sign. Integer instructions, not memory, bound the
 // statistics of bf16, so what can be is subtracted as floats, by units that have nothing else to do.
 __device__ inline unsigned below(unsigned a, unsigned b) { return (a - b) >> 31; }
-__device__ inline unsigned magnitude_below(float x, float b) { return __float_as_uint(fabsf(x) - b) >> 31; }
+__device__ inline unsigned magnitude_below(float x, float b) {
+#ifdef __CUDA_ARCH__
+  return __float_as_uint(fabsf(x) - b) >> 31;  // the device's NaN has no sign
+#else
+  return fabsf(x) < b;
+#endif
+}
+
+// 1 if x is neither infinite nor NaN, else 0: also |x| - infinity is -infinity or NaN.
+__device__ inline unsigned is_finite(float x) { return magnitude_below(x, __uint_as_float(0x7f800000u)); }
 
 // Statistics of f32 values as one thread meets them. Counters are 32 bits: a thread of a grid that fills
 // the device would need 2^32 elements of its own (2^50 in all) to overflow one.
@@ -79,22 +87,21 @@ struct StatsOfFloats {
   double sum_squares;
   unsigned zeros;
   unsigned below_normal;  // zeros and denormals
-  unsigned nonfinite;
+  unsigned finite;
   unsigned saturated;
-  unsigned max_bits;
+  float max_abs;
 
   template <int W>
   __device__ void add(const Pack<W>& pack) {
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       const double wide = pack.v[k];
-      const unsigned bits = __float_as_uint(pack.v[k]) & 0x7fffffffu;
       sum += wide;
       sum_squares = fma(wide, wide, sum_squares);
       zeros += magnitude_below(pack.v[k], 0x1p-149f);
       below_normal += magnitude_below(pack.v[k], 0x1p-126f);
-      nonfinite += below(0x7f7fffffu, bits);
-      max_bits = bits > max_bits ? bits : max_bits;
+      finite += is_finite(pack.v[k]);
+      max_abs = max_or_nan(max_abs, fabsf(pack.v[k]));
     }
   }
 
@@ -108,7 +115,7 @@ struct StatsOfFloats {
   }
 
   __device__ StatsPartial partial() const {
-    return {sum, sum_squares, zeros, below_normal - zeros, nonfinite, saturated, widen_abs_bits(max_bits)};
+    return {sum, sum_squares, zeros, below_normal - zeros, finite, saturated, widen_bits(max_abs)};
   }
 };
 
@@ -119,7 +126,7 @@ struct StatsOfDoubles {
   double sum_squares;
   unsigned zeros;
   unsigned below_normal;
-  unsigned nonfinite;
+  unsigned finite;
   u64 max_bits;
 
   __device__ void add(double x) {
@@ -129,12 +136,12 @@ struct StatsOfDoubles {
     sum_squares = fma(x, x, sum_squares);
     zeros += x == 0.0;
     below_normal += below(upper, 0x38100000u);  // 2^-126
-    nonfinite += below(0x7fefffffu, upper);
+    finite += below(upper, 0x7ff00000u);
     if (bits > max_bits) max_bits = bits;
   }
 
   __device__ StatsPartial partial() const {
-    return {sum, sum_squares, zeros, below_normal - zeros, nonfinite, 0, max_bits};
+    return {sum, sum_squares, zeros, below_normal - zeros, finite, 0, max_bits};
   }
 };
 
