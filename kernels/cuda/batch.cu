@@ -1,3 +1,6 @@
+#include <cstdint>
+#include <limits>
+
 #include "gradflow/kernels/error.h"
 #include "kernels/cuda/batch.cuh"
 #include "kernels/cuda/launch.h"
@@ -8,6 +11,9 @@ namespace gradflow::kernels::cuda {
 void gather_batch(Queue& queue, const GatherBatch& a) {
   if (a.channels != 0 && a.height * a.width * a.channels != a.features) {
     throw InternalError("gather_batch: height, width and channels do not make up the features");
+  }
+  if (a.channels != 0 && a.features > std::numeric_limits<std::uint32_t>::max()) {
+    throw InternalError("gather_batch: places in an image are 32 bits");
   }
   visit_storage(a.dtype, "gather_batch", [&]<class S>() {
     if (a.batch == 0) return;

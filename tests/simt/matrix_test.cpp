@@ -256,5 +256,24 @@ TEST_F(Matrix, GatherBatch) {
   }
 }
 
+TEST_F(Matrix, GatherDividesAsIeeeDoes) {
+  constexpr std::size_t features = 256;
+  std::vector<std::uint8_t> pixels(features);
+  for (std::size_t i = 0; i < features; ++i) pixels[i] = static_cast<std::uint8_t>(i);
+  const Array<std::uint8_t> p(simt, pixels);
+  const Array<std::uint16_t> l(simt, std::vector<std::uint16_t>{0});
+  const Array<std::int32_t> at(simt, std::vector<std::int32_t>{0}), y(simt, 1);
+  const Array<float> x(simt, features);
+  GatherBatch a{.batch = 1, .features = features, .images = p.data(), .labels = l.data()};
+  a.indices = at.data();
+  a.mean = 0.0f;
+  a.inv_std = 1.0f;
+  a.x = x.data();
+  a.y = y.data();
+  simt.gather_batch(a);
+  const std::vector<float> got = x.read();
+  for (std::size_t i = 0; i < features; ++i) EXPECT_EQ(got[i], static_cast<float>(i) / 255.0f) << i;
+}
+
 }  // namespace
 }  // namespace gradflow::kernels::cuda
