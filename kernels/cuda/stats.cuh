@@ -71,7 +71,8 @@ struct StatsPartial {
 __device__ inline unsigned below(unsigned a, unsigned b) { return (a - b) >> 31; }
 __device__ inline unsigned magnitude_below(float x, float b) {
 #ifdef __CUDA_ARCH__
-  return __float_as_uint(fabsf(x) - b) >> 31;  // the device's NaN has no sign
+  // CUDA's guide: every NaN that an operation gives is 0x7fffffff. Those of x86 may have a sign.
+  return __float_as_uint(fabsf(x) - b) >> 31;
 #else
   return fabsf(x) < b;
 #endif
